@@ -1,0 +1,80 @@
+# make demo    record the model that ships with the package, offline, and leave the tape cat.tape
+# make test    every test
+# make check   format, lint, types, floors and the quick tests: the loop to work in
+#
+# Each makes .venv first, from constraints.txt, and makes it again only when what it is made from changes.
+
+.DEFAULT_GOAL := check
+.SUFFIXES:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.tokentape
+USABLE := $(BIN)/python -c 'import sys, pip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
+
+# The interpreter that makes .venv: `make env PYTHON=/path/to/python3.12`.
+ifndef PYTHON
+PYTHON = $(firstword $(foreach python,python3.11 python3.12 python3.13 python3,$(shell $(python) -c 'print("$(python)")' 2>/dev/null)) python3)
+endif
+
+# Nothing here asks the hub for anything. `HF_HUB_OFFLINE=0 make bench` lets it.
+export HF_HUB_OFFLINE ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+export PIP_NO_INPUT ?= 1
+export PIP_ROOT_USER_ACTION ?= ignore
+
+.PHONY: help env demo test check lint format card docs-reference bench clean
+
+help:  ## what can be made
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-16s%s\n", $$1, $$2 }'
+
+env: $(STAMP)  ## .venv with every version pinned
+
+# torch is asked for first and by its exact version: left to a resolver, it may become a build of several gigabytes.
+$(STAMP): pyproject.toml constraints.txt src/tokentape/_version.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: tokentape needs Python 3.11 or newer" >&2; \
+	  echo "why:   $(PYTHON) is $$($(PYTHON) --version 2>&1 || true)" >&2; \
+	  echo "fix:   make PYTHON=/path/to/python3.11 $(or $(MAKECMDGOALS),check)" >&2; \
+	  exit 1; }
+	@rm -f $@
+	@$(USABLE) || { $(PYTHON) -m venv $(VENV) && $(USABLE); } || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)" hatchling editables
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[local,dev]'
+	@touch $@
+
+demo: $(STAMP)  ## record the model that ships, and leave cat.tape
+	$(BIN)/tokentape record demo "The cat sat on the" --output cat.tape --overwrite
+
+test: $(STAMP)  ## every test
+	$(BIN)/python -m pytest
+
+check: lint  ## format, lint, types, floors, quick tests
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: $(STAMP)  ## format, lint, types, floors
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: $(STAMP)  ## write the format and the repairs that ruff is sure of
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+card: $(STAMP)  ## measure the demo model against its world, as its card says
+	$(BIN)/python tools/evaluate_demo.py
+
+docs-reference: $(STAMP)  ## the generated reference pages
+	$(BIN)/python tools/reference.py
+
+bench: $(STAMP)  ## every benchmark, one after another
+	@set -e; for bench in benchmarks/[!_]*.py; do \
+	  test -e "$$bench" || { echo "no benchmark in benchmarks/" >&2; exit 1; }; \
+	  echo "== $$bench"; $(BIN)/python "$$bench" </dev/null; \
+	done
+
+clean:  ## remove what was made, .venv too
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -f cat.tape cat.tape-journal cat.tape-shm cat.tape-wal
+	find src tests tools benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -1,0 +1,94 @@
+"""tokentape: the flight recorder of language-model inference.
+
+It records what a model does while it generates, one row per step and one row per token, and lets you read the tape back.
+Every name below is imported on first use, so that opening a tape never loads torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tokentape._version import __version__
+
+if TYPE_CHECKING:
+    from tokentape.clock import FakeClock
+    from tokentape.data.request import Request
+    from tokentape.data.setting import Setting
+    from tokentape.data.tape import Tape, open_tape, verify
+    from tokentape.data.trace import Trace
+    from tokentape.errors import TokentapeError
+    from tokentape.recorder.run import record
+    from tokentape.sources.attach import recording
+    from tokentape.sources.local import LocalSource, local
+    from tokentape.sources.scripted import Line, ScriptedSource
+    from tokentape.study.metrics import summary
+
+    open = open_tape
+
+_HOMES = {
+    "FakeClock": "tokentape.clock",
+    "Line": "tokentape.sources.scripted",
+    "LocalSource": "tokentape.sources.local",
+    "Request": "tokentape.data.request",
+    "ScriptedSource": "tokentape.sources.scripted",
+    "Setting": "tokentape.data.setting",
+    "Tape": "tokentape.data.tape",
+    "TokentapeError": "tokentape.errors",
+    "Trace": "tokentape.data.trace",
+    "local": "tokentape.sources.local",
+    "open": "tokentape.data.tape:open_tape",
+    "record": "tokentape.recorder.run",
+    "recording": "tokentape.sources.attach",
+    "summary": "tokentape.study.metrics",
+    "verify": "tokentape.data.tape",
+}
+
+__all__ = [
+    "FakeClock",
+    "Line",
+    "LocalSource",
+    "Request",
+    "ScriptedSource",
+    "Setting",
+    "Tape",
+    "TokentapeError",
+    "Trace",
+    "__version__",
+    "local",
+    "open",
+    "record",
+    "recording",
+    "summary",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"tokentape has no {name!r}; it has {', '.join(__all__)}")
+    module, _, attribute = home.partition(":")
+    value = getattr(_imported(module, name), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def _imported(module: str, name: str) -> Any:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("torch", "transformers", "tokenizers", "safetensors", "huggingface_hub"):
+            raise
+        from tokentape.errors import MissingExtra
+
+        raise MissingExtra(
+            f"tokentape.{name} needs {missing}, which is not installed",
+            why="models in this process need the extra [local]; opening and studying tapes does not",
+            fix="pip install 'tokentape[local]'",
+        ) from error
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
