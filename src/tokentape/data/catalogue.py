@@ -1,0 +1,156 @@
+"""Every table of the file with every column, for people: what the reference page is made from.
+
+The columns of the two series are those of :mod:`tokentape.data.schema`; here is the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tokentape.data.schema import STEP_COLUMNS, TOKEN_COLUMNS, Column
+
+__all__ = ["TABLES", "Table"]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of the file. ``key`` names the columns that tell its rows apart."""
+
+    name: str
+    meaning: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+
+
+def _always(name: str, dtype: str, meaning: str, unit: str = "") -> Column:
+    return Column(name, dtype, unit, meaning, nullable=False)
+
+
+def _maybe(name: str, dtype: str, meaning: str, unit: str = "") -> Column:
+    return Column(name, dtype, unit, meaning)
+
+
+TABLES: tuple[Table, ...] = (
+    Table(
+        "tape",
+        "Facts about the recording: `created_utc`, `finished_utc`, `state` (`recording`, `complete`, `partial`), "
+        "`tokentape_version`, `pid` of the recorder, `fingerprint` of the Setting, and the recorder's notes "
+        "(`origin_unix_ns`, `clock`, `probes`, ...).",
+        ("key",),
+        (_always("key", "text", "name of the fact"), _always("value", "json", "the fact")),
+    ),
+    Table(
+        "setting",
+        "What must be equal for two runs to be comparable: model, engine, machine.",
+        ("name",),
+        (
+            _always("name", "text", "name of the fact"),
+            _always("value", "json", "the fact; `null` where it could not be had"),
+            _always("compared", "u1", "1 if the fact decides whether runs are comparable and is in the fingerprint", "bool"),
+        ),
+    ),
+    Table(
+        "run",
+        "One call of a source: one time axis, shared by the traces of its batch.",
+        ("number",),
+        (
+            _always("number", "i8", "number of the run, from 0"),
+            _maybe("start_ns", "i8", "host clock when the request was handed over, since the tape's origin", "ns"),
+            _always("options", "json", "generation options that held"),
+            _maybe("seed", "i8", "seed of the random generators; null where none was asked for"),
+            _always("n_traces", "i8", "sequences in the batch", "sequences"),
+            _maybe("n_steps", "i8", "steps of the run; null until it is finished", "steps"),
+            _always("finished", "u1", "1 when the run has ended", "bool"),
+            _always("packed", "u1", "1 when its rows are also in the table `packed`", "bool"),
+        ),
+    ),
+    Table(
+        "trace",
+        "One sequence: a prompt and what followed.",
+        ("number",),
+        (
+            _always("number", "i8", "number of the trace, from 0"),
+            _always("run", "i8", "number of its run"),
+            _always("row", "i8", "its row in the run's batch"),
+            _maybe("n_prompt", "i8", "tokens of the prompt, padding excluded: the position of the first token after it", "tokens"),
+            _maybe("prompt_text", "text", "the prompt; null where only ids were given, or no text was to be kept"),
+            _maybe("prompt_ids", "json", "vocabulary ids of the prompt, without padding"),
+            _maybe("finish_reason", "text", "why it ended; null where recording stopped before"),
+            _maybe("n_tokens", "i8", "its rows in the table `token`, overshoot included; null until the run is finished", "tokens"),
+        ),
+    ),
+    Table(
+        "step",
+        "The time axis: one row for each forward pass, or for each chunk of a served stream.",
+        ("run", "index"),
+        (
+            _always("run", "i8", "number of the run"),
+            *STEP_COLUMNS,
+            _always("kind_name", "text", "the word for `kind`; computed by SQLite, not stored"),
+        ),
+    ),
+    Table(
+        "token",
+        "The symbol axis: one row for each token. A step may give none, one or several.",
+        ("trace", "position"),
+        (
+            _always("trace", "i8", "number of the trace"),
+            *TOKEN_COLUMNS,
+            _maybe("text", "text", "the token's text; null where its bytes alone are no UTF-8, as when a character spans tokens"),
+            _maybe("raw", "blob", "the token's bytes, only where `text` is null; both are null where no text was to be kept"),
+            _maybe("candidates", "json", "`[[id, logprob], ...]`: the best tokens of the model's own distribution, best first"),
+            _maybe("bytes", "blob", "the token's bytes in either case; computed by SQLite, not stored"),
+        ),
+    ),
+    Table(
+        "piece",
+        "The entries of the vocabulary that occur in the tape: in prompts, tokens and candidates.",
+        ("id",),
+        (
+            _always("id", "i8", "vocabulary id"),
+            _maybe("token", "text", "the vocabulary's own string, such as `Ġcat`"),
+            _always("bytes", "blob", "what it stands for in text"),
+            _always("special", "u1", "1 for control tokens, such as the end of text", "bool"),
+        ),
+    ),
+    Table(
+        "packed",
+        "The rows of finished runs once more, as numpy record arrays that open a hundred times faster. An index over the rows: "
+        "what it says, they say.",
+        ("series", "owner", "part"),
+        (
+            _always("series", "text", "`step` or `token`"),
+            _always("owner", "i8", "number of the run (of steps) or trace (of tokens)"),
+            _always("part", "i8", "number of the part, from 0; a part has at most 8,192 rows"),
+            _always("n", "i8", "rows of the part", "rows"),
+            _always("records_crc32", "i8", "CRC-32 of `records`, begun with the owner and part as text"),
+            _always("candidates_crc32", "i8", "CRC-32 of `candidates`, likewise"),
+            _always("bytes_crc32", "i8", "CRC-32 of `bytes`, likewise"),
+            _always("sha256", "blob", "SHA-256 of the rows that the part was made from"),
+            _always("records", "blob", "one record for each row, little-endian"),
+            _always("candidates", "blob", "`(id, logprob)` records of all tokens, one after another"),
+            _always("bytes", "blob", "bytes of all tokens, one after another"),
+        ),
+    ),
+    Table(
+        "manifest",
+        "Written when the tape is finished: one hash for each table, so that an altered letter is found.",
+        ("name",),
+        (
+            _always("name", "text", "name of the table"),
+            _always("sha256", "text", "SHA-256 of its definition and of its rows (`step`, `token`, `packed`: its definition)"),
+        ),
+    ),
+    Table(
+        "migration",
+        "The steps that made the tables what they are.",
+        ("number",),
+        (
+            _always("number", "i8", "the schema version after the step"),
+            _always("name", "text", "name of the step"),
+            _always("applied_utc", "text", "when"),
+            _always("tokentape_version", "text", "by which version of tokentape"),
+        ),
+    ),
+)  # fmt: skip
+"""Every table that tokentape knows; others in the same file are left alone."""

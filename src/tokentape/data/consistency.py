@@ -1,0 +1,90 @@
+"""What the rows of a run must say of one another, whatever was recorded: pure functions of record arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tokentape.data.schema import KINDS, SERIES
+
+__all__ = ["Problem", "joint_problems", "step_problems", "token_problems"]
+
+TOLERANCE = 1e-6
+"""A log-probability may exceed 0, and an entropy fall below it, by so much: the rounding of float32."""
+
+BITS = {series: {column.name: i for i, column in enumerate(columns)} for series, columns in SERIES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong with a tape: ``where`` names the table, run or trace, ``what`` says what was found."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+def _first(wrong: npt.NDArray[np.bool_]) -> int | None:
+    places = np.flatnonzero(wrong)
+    return int(places[0]) if len(places) else None
+
+
+def _there(records: npt.NDArray[np.void], series: str, name: str) -> npt.NDArray[np.bool_]:
+    """Where a nullable column has a value."""
+    there: npt.NDArray[np.bool_] = records["null"] >> BITS[series][name] & 1 == 0
+    return there
+
+
+def step_problems(where: str, steps: npt.NDArray[np.void]) -> Iterator[Problem]:
+    """Indexes count from 0; no step ends before it starts, or starts before the one before it did."""
+    index, start, end = steps["index"], steps["start_ns"], steps["end_ns"]
+    checks = (
+        (index != np.arange(len(steps)), "has another index"),
+        (end < start, "ends before it starts"),
+        (np.diff(start, prepend=start[:1]) < 0, "starts before the step before it"),
+        (steps["kind"] >= len(KINDS), "is of no known kind"),
+        ((steps["n_out"] < 0) | (steps["batch"] < 0), "counts fewer than none"),
+    )
+    for wrong, what in checks:
+        place = _first(wrong)
+        if place is not None:
+            yield Problem(where, f"step {place} {what}")
+
+
+def token_problems(where: str, tokens: npt.NDArray[np.void], n_prompt: int | None, n_steps: int) -> Iterator[Problem]:
+    """Positions follow the prompt without a gap, steps exist and never go back, and probabilities are possible."""
+    position, step = tokens["position"], tokens["step"]
+    first = n_prompt if n_prompt is not None else int(position[0]) if len(tokens) else 0
+    # Comparisons with NaN are False, so each is written to be True for what is allowed.
+    checks = (
+        (position != first + np.arange(len(tokens)), f"does not follow the prompt of {first} tokens without a gap"),
+        ((step < 0) | (step >= n_steps), f"points at a step that is not among the run's {n_steps}"),
+        (np.diff(step, prepend=step[:1]) < 0, "points at an earlier step than the token before it"),
+        (
+            np.diff(tokens["overshoot"].astype(np.int8), prepend=0) < 0,
+            "belongs to the sequence, though its end came before",
+        ),
+        (~(tokens["logprob"] <= TOLERANCE), "has a log-probability above 0"),
+        (~(tokens["rules_logprob"] <= TOLERANCE), "has a log-probability after the rules above 0"),
+        (~(tokens["entropy"] >= -TOLERANCE), "has an entropy below 0"),
+        (_there(tokens, "token", "rank") & (tokens["rank"] < 1), "has a rank below 1"),
+        (_there(tokens, "token", "id") & (tokens["id"] < 0), "has an id below 0"),
+    )
+    for wrong, what in checks:
+        place = _first(wrong)
+        if place is not None:
+            yield Problem(where, f"the token at position {position[place]} {what}")
+
+
+def joint_problems(where: str, steps: npt.NDArray[np.void], pointed_at: npt.NDArray[np.int64]) -> Iterator[Problem]:
+    """Each step gave as many tokens as it says; ``pointed_at`` counts the tokens of the run's traces by step."""
+    place = _first(pointed_at != steps["n_out"])
+    if place is not None:
+        yield Problem(
+            where, f"step {place} says n_out {steps['n_out'][place]}, but {pointed_at[place]} tokens point at it"
+        )

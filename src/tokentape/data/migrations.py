@@ -1,0 +1,149 @@
+"""The tables of a tape, as a list of named steps: a new tape and a migrated one go through the same list.
+
+A step is never edited once a version with it is out: a new table or column is a new step at the end, with its columns in
+:mod:`tokentape.data.schema`.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from datetime import UTC, datetime
+
+from tokentape._version import __version__
+from tokentape.data.schema import APPLICATION_ID
+
+__all__ = ["MIGRATIONS", "migrate"]
+
+FIRST_TABLES = """
+create table tape (
+  key text primary key not null,
+  value text not null              -- JSON
+) without rowid;
+
+create table setting (
+  name text primary key not null,
+  value text not null,             -- JSON
+  compared integer not null check (compared in (0, 1))
+) without rowid;
+
+create table run (
+  number integer primary key,
+  start_ns integer,
+  options text not null,           -- JSON
+  seed integer,
+  n_traces integer not null,
+  n_steps integer,                 -- null until finished
+  finished integer not null default 0 check (finished in (0, 1)),
+  packed integer not null default 0 check (packed in (0, 1))
+);
+
+create table trace (
+  number integer primary key,
+  run integer not null references run (number),
+  row integer not null,
+  n_prompt integer,
+  prompt_text text,
+  prompt_ids text,                 -- JSON
+  finish_reason text,
+  n_tokens integer                 -- overshoot included; null until finished
+);
+
+create index trace_of_run on trace (run);
+
+create table piece (
+  id integer primary key,
+  token text,
+  bytes blob not null,
+  special integer not null check (special in (0, 1))
+);
+
+create table step (
+  run integer not null references run (number),
+  "index" integer not null check (typeof("index") = 'integer' and "index" >= 0),
+  kind integer not null check (kind in (0, 1, 2)),
+  batch integer not null check (typeof(batch) = 'integer' and batch between -2147483648 and 2147483647),
+  context integer check (typeof(context) in ('integer', 'null')),
+  n_in integer check (typeof(n_in) in ('integer', 'null')),
+  n_out integer not null check (typeof(n_out) = 'integer' and n_out between -2147483648 and 2147483647),
+  start_ns integer not null check (typeof(start_ns) = 'integer'),
+  end_ns integer not null check (typeof(end_ns) = 'integer'),
+  forward_ns integer check (typeof(forward_ns) in ('integer', 'null')),
+  device_ns integer check (typeof(device_ns) in ('integer', 'null')),
+  cpu_ns integer check (typeof(cpu_ns) in ('integer', 'null')),
+  switches integer check (switches is null or (typeof(switches) = 'integer' and switches between -2147483648 and 2147483647)),
+  gc_count integer check (gc_count is null or (typeof(gc_count) = 'integer' and gc_count between -2147483648 and 2147483647)),
+  gc_ns integer check (typeof(gc_ns) in ('integer', 'null')),
+  cache_bytes integer check (typeof(cache_bytes) in ('integer', 'null')),
+  rss_bytes integer check (typeof(rss_bytes) in ('integer', 'null')),
+  device_bytes integer check (typeof(device_bytes) in ('integer', 'null')),
+  kind_name text generated always as (case kind when 0 then 'prefill' when 1 then 'decode' when 2 then 'chunk' end) virtual,
+  primary key (run, "index")
+) without rowid;
+
+create table token (
+  trace integer not null references trace (number),
+  position integer not null check (typeof(position) = 'integer' and position >= 0),
+  step integer not null check (typeof(step) = 'integer' and step >= 0),
+  id integer check (typeof(id) in ('integer', 'null')),
+  logprob real check (typeof(logprob) in ('real', 'null')),
+  entropy real check (typeof(entropy) in ('real', 'null')),
+  rank integer check (rank is null or (typeof(rank) = 'integer' and rank between -2147483648 and 2147483647)),
+  rules_logprob real check (typeof(rules_logprob) in ('real', 'null')),
+  forced integer not null check (forced in (0, 1)),
+  overshoot integer not null check (overshoot in (0, 1)),
+  text text check (typeof(text) in ('text', 'null')),
+  raw blob check (typeof(raw) = 'null' or (typeof(raw) = 'blob' and text is null)),
+  candidates text check (typeof(candidates) in ('text', 'null')),
+  bytes blob generated always as (coalesce(raw, cast(text as blob))) virtual,
+  primary key (trace, position)
+) without rowid;
+
+create table packed (
+  series text not null check (series in ('step', 'token')),
+  owner integer not null,          -- the run of steps, the trace of tokens
+  part integer not null,
+  n integer not null,
+  records_crc32 integer not null,
+  candidates_crc32 integer not null,
+  bytes_crc32 integer not null,
+  sha256 blob not null,            -- of the rows that the part was made from
+  records blob not null,           -- n records, little-endian, columns in the order of the table, then the nulls
+  candidates blob not null,        -- (id, logprob) records, one after another
+  bytes blob not null,             -- the bytes of the tokens, one after another
+  primary key (series, owner, part)
+);
+
+create table manifest (
+  name text primary key not null,
+  sha256 text not null             -- of the table's definition and rows
+) without rowid;
+"""
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (("first_tables", FIRST_TABLES),)
+"""Named steps; the tape's ``user_version`` is the number of those applied."""
+
+LEDGER = """
+create table if not exists migration (
+  number integer primary key,
+  name text not null,
+  applied_utc text not null,
+  tokentape_version text not null
+);
+"""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Apply the steps that the file lacks, each in a transaction of its own; ``connection`` is in autocommit mode."""
+    done = connection.execute("pragma user_version").fetchone()[0]
+    for number, (name, sql) in enumerate(MIGRATIONS[done:], start=done + 1):
+        stamp = datetime.now(UTC).isoformat(timespec="seconds")
+        entry = f"insert into migration values ({number}, '{name}', '{stamp}', '{__version__}');"
+        if done:  # packs have the layout of the schema that they were made under; closing the tape makes them anew
+            sql += "delete from packed; update run set packed = 0;"
+        header = f"pragma application_id = {APPLICATION_ID}; pragma user_version = {number};"
+        try:
+            connection.executescript(f"begin immediate; {LEDGER} {sql} {entry} {header} commit;")
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("rollback")
+            raise

@@ -1,0 +1,226 @@
+"""Reading rows and packs of one tape, at one moment of its growth."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tokentape.data.columns import batched, candidates_of, columns_of, end_to_end, joined
+from tokentape.data.database import Database, understood
+from tokentape.data.packing import NO_TEXT, OWNER, Part, parts_from_packs, parts_from_rows
+from tokentape.data.schema import SCHEMA_VERSION, SERIES
+from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Symbols
+
+__all__ = ["Reader"]
+
+T = TypeVar("T")
+RECENT = 64
+"""Traces and runs whose columns are kept in memory."""
+
+
+class Recent(OrderedDict[int, T]):
+    """The values used last, made when asked for."""
+
+    def get_or_make(self, key: int, make: Callable[[int], T]) -> T:
+        if key in self:
+            self.move_to_end(key)
+            return self[key]
+        value = self[key] = make(key)
+        if len(self) > RECENT:
+            self.popitem(last=False)
+        return value
+
+
+class Reader:
+    """A view of the rows as they were when it was made; what is appended later is not seen.
+
+    ``version`` is the schema version of the file: an older one lacks columns, which are null here, and its packs are not
+    read.
+    """
+
+    def __init__(self, database: Database, version: int) -> None:
+        self._database = database
+        self._packs_fit = version == SCHEMA_VERSION
+        self._steps: Recent[Columns] = Recent()
+        with understood(database.name), database.snapshot() as connection:
+            self._present = {
+                series: frozenset(row[1] for row in connection.execute(f"pragma table_xinfo({series})"))
+                for series in SERIES
+            }
+            self.runs: dict[int, tuple[Any, ...]] = {
+                row[0]: row
+                for row in connection.execute(
+                    "select number, start_ns, options, seed, n_traces, finished, packed, n_steps from run order by number"
+                )
+            }
+            self.traces: dict[int, tuple[Any, ...]] = {
+                row[0]: row
+                for row in connection.execute(
+                    "select number, run, row, n_prompt, finish_reason, n_tokens from trace order by number"
+                )
+            }
+            self._all_packed = self._packs_fit and all(row[6] for row in self.runs.values())
+            # Only rows that were there now are read later, so that everything a Reader says is of one moment.
+            self._last: dict[str, dict[int, int]] = {"step": {}, "token": {}}
+            for number in [] if self._all_packed else self.runs:
+                if not self._packed("step", number):
+                    (last,) = connection.execute('select max("index") from step where run = ?', (number,)).fetchone()
+                    self._last["step"][number] = -1 if last is None else int(last)
+            for number in [] if self._all_packed else self.traces:
+                if not self._packed("token", number):
+                    (last,) = connection.execute(
+                        "select max(position) from token where trace = ?", (number,)
+                    ).fetchone()
+                    self._last["token"][number] = -1 if last is None else int(last)
+
+    def _packed(self, series: str, owner: int) -> bool:
+        run = owner if series == "step" else self.traces[owner][1]
+        return self._packs_fit and bool(self.runs[run][6])
+
+    def run(self, number: int) -> RecordedRun:
+        """One run, its options parsed."""
+        with understood(self._database.name):
+            _, start_ns, options, seed, n_traces, finished, *_ = self.runs[number]
+            return RecordedRun(number, start_ns, json.loads(options), seed, n_traces, bool(finished))
+
+    def prompt(self, trace: int) -> tuple[str | None, npt.NDArray[np.int64] | None]:
+        """Text and ids of a trace's prompt."""
+        with understood(self._database.name):
+            ((text, ids),) = self._database.rows("select prompt_text, prompt_ids from trace where number = ?", (trace,))
+            if ids is None:
+                return text, None
+            array = np.array(json.loads(ids), dtype=np.int64)
+            array.flags.writeable = False
+            return text, array
+
+    def pieces(self) -> dict[int, Piece]:
+        """The vocabulary entries that occur in the tape, by id."""
+        with understood(self._database.name):
+            rows = self._database.rows("select id, token, bytes, special from piece order by id")
+            return {i: Piece(i, token, raw, bool(special)) for i, token, raw, special in rows}
+
+    def _parts(self, series: str, owners: list[int], *, symbols: bool) -> Iterator[Part]:
+        """The parts of some runs or traces, in ascending order; from packs where they are, from rows where not."""
+        if self._all_packed and owners:
+            with self._database.connection() as connection:
+                yield from parts_from_packs(connection, series, owners[0], owners[-1], symbols=symbols)
+            return
+        with self._database.connection() as connection:
+            for packed, stretch in itertools.groupby(owners, lambda owner: self._packed(series, owner)):
+                numbers = list(stretch)
+                if packed:
+                    yield from parts_from_packs(connection, series, numbers[0], numbers[-1], symbols=symbols)
+                    continue
+                for owner in numbers:
+                    yield from parts_from_rows(
+                        connection, series, owner, self._last[series][owner], self._present[series]
+                    )
+
+    def _announced(self, series: str, owner: int) -> int | None:
+        """Rows of a packed run or trace, as counted when it ended."""
+        if not self._packed(series, owner):
+            return None
+        return int(self.runs[owner][7] if series == "step" else self.traces[owner][5])
+
+    def steps(self, run: int) -> Columns:
+        """Columns of the steps of one run."""
+        with understood(self._database.name):
+            return self._steps.get_or_make(run, self._read_steps)
+
+    def _read_steps(self, run: int) -> Columns:
+        parts = [part.records for part in self._parts("step", [run], symbols=False)]
+        announced = self._announced("step", run)
+        return columns_of("step", sum(map(len, parts)) if announced is None else announced, parts)
+
+    def symbols(self, trace: int) -> tuple[Symbols, Symbols]:
+        """The tokens of one trace, and those past its end."""
+        with understood(self._database.name):
+            parts = list(self._parts("token", [trace], symbols=True))
+            announced = self._announced("token", trace)
+            if not parts:
+                parts = list(_EMPTY)
+            records, flat, text = joined(parts)
+            if announced is not None and announced != len(records):
+                raise ValueError(f"trace {trace} has {len(records)} tokens, {announced} announced")
+            past = records["overshoot"] != 0
+            ends = np.cumsum(records["n_bytes"], dtype=np.int64).tolist()
+            if (ends[-1] if ends else 0) != len(text):
+                raise ValueError(f"trace {trace} has {len(text)} bytes of text, {ends[-1:]} announced")
+            no_text = (records["null"] & NO_TEXT != 0).tolist()
+            texts = [
+                None if none else text[start:end]
+                for none, start, end in zip(no_text, [0, *ends[:-1]], ends, strict=False)
+            ]
+            of_token = np.repeat(past, records["n_candidates"])
+            if len(of_token) != len(flat):
+                raise ValueError(f"trace {trace} has {len(flat)} candidates, {len(of_token)} announced")
+            return (
+                _symbols(records[~past], [t for t, p in zip(texts, past, strict=True) if not p], flat[~of_token]),
+                _symbols(records[past], [t for t, p in zip(texts, past, strict=True) if p], flat[of_token]),
+            )
+
+    def columns(self, series: str) -> Columns:
+        """All rows of the tape, in the order of runs or traces, which is the first column."""
+        owners = list(self.runs if series == "step" else self.traces)
+        owner_name = OWNER[series]
+        with understood(self._database.name):
+            numbers: list[int] = []
+            lengths: list[int] = []
+
+            def records() -> Iterator[npt.NDArray[np.void]]:
+                for part in self._parts(series, owners, symbols=False):
+                    numbers.append(part.owner)
+                    lengths.append(len(part))
+                    yield part.records
+
+            n = self._count(series, owners)
+            column = np.empty(n, np.int64)
+            columns = columns_of(series, n, batched(records()), {owner_name: column.view()})
+            column[:] = np.repeat(np.array(numbers, np.int64), lengths)
+            return columns
+
+    def _count(self, series: str, owners: list[int]) -> int:
+        """Rows of some runs or traces: announced where packed, counted where not."""
+        n = 0
+        order = "index" if series == "step" else "position"
+        with self._database.connection() as connection:
+            for owner in owners:
+                announced = self._announced(series, owner)
+                if announced is None:
+                    last = self._last[series][owner]
+                    sql = f'select count(*) from {series} where {OWNER[series]} = ? and "{order}" <= ?'
+                    (announced,) = connection.execute(sql, (owner, last)).fetchone()
+                n += announced
+        return n
+
+    def candidates(self) -> Candidates:
+        """The candidates of all tokens of the tape, in the order of :meth:`columns`."""
+        with understood(self._database.name):
+            counts: list[npt.NDArray[np.uint32]] = []
+            flat: list[npt.NDArray[np.void]] = []
+            for part in self._parts("token", list(self.traces), symbols=True):
+                counts.append(part.records["n_candidates"].copy())  # a copy, or it would keep the records in memory
+                flat.append(part.candidates)
+            if not counts:
+                return candidates_of(np.zeros(0, np.uint32), _EMPTY[0].candidates)
+            return candidates_of(np.concatenate(counts), end_to_end(flat))
+
+
+def _empty() -> tuple[Part]:
+    from tokentape.data.packing import CANDIDATE, RECORD
+
+    return (Part(0, np.empty(0, RECORD["token"]), np.empty(0, CANDIDATE), b""),)
+
+
+_EMPTY = _empty()
+
+
+def _symbols(records: npt.NDArray[np.void], texts: list[bytes | None], flat: npt.NDArray[np.void]) -> Symbols:
+    columns = columns_of("token", len(records), [records])
+    return Symbols(columns, texts, candidates_of(records["n_candidates"], flat))

@@ -1,0 +1,108 @@
+"""Every column of a tape: name, dtype, unit, meaning. One list, from which tables, arrays and the reference page are made.
+
+A tape has two series: *steps* (the time axis, one row per forward pass or network chunk) and *tokens* (the symbol axis, one
+row per token, pointing at its step). A column that a source cannot fill is null, never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "APPLICATION_ID",
+    "CANDIDATE_COLUMNS",
+    "KINDS",
+    "SCHEMA_VERSION",
+    "SERIES",
+    "STEP_COLUMNS",
+    "TOKEN_COLUMNS",
+    "Column",
+]
+
+APPLICATION_ID = 0x746F6B74
+"""``tokt`` in the SQLite header, so that ``file`` and ``verify`` know a tape from any other database."""
+
+SCHEMA_VERSION = 1
+"""``PRAGMA user_version`` of the tapes that this version writes."""
+
+KINDS = ("prefill", "decode", "chunk")
+"""Kinds of step: reading the prompt, one forward pass after it, one message of a served stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of a series.
+
+    ``dtype`` is a numpy dtype string, or ``text``, ``json``, ``blob``; ``nullable`` columns may be unavailable in a row. ``choices`` makes an enumeration: the
+    file and the array hold the index, the file's ``<name>_name`` column and :meth:`label` the word.
+    """
+
+    name: str
+    dtype: str
+    unit: str
+    meaning: str
+    nullable: bool = True
+    choices: tuple[str, ...] = ()
+
+    @property
+    def sql_type(self) -> str:
+        """The SQLite storage class of the column."""
+        if self.dtype in ("text", "json"):
+            return "TEXT"
+        if self.dtype == "blob":
+            return "BLOB"
+        return "REAL" if self.dtype.startswith("f") else "INTEGER"
+
+    def label(self, value: int) -> str:
+        """The word for a value of an enumeration: ``label(1)`` of the kinds of step is ``"decode"``."""
+        return self.choices[value]
+
+
+STEP_COLUMNS: tuple[Column, ...] = (
+    Column("index", "i8", "", "position of the step in its run, from 0", nullable=False),
+    Column("kind", "u1", "", "what the step did", nullable=False, choices=KINDS),
+    Column("batch", "i4", "sequences", "sequences in the forward pass, finished ones included", nullable=False),
+    Column("context", "i8", "positions", "length of the sequences after the step has read its input, padding included"),
+    Column("n_in", "i8", "tokens", "tokens given to the forward pass, all sequences together, padding included"),
+    Column("n_out", "i4", "tokens", "tokens that the step added to the tape, all sequences together", nullable=False),
+    Column("start_ns", "i8", "ns", "host clock at the start of the step, since the tape's origin", nullable=False),
+    Column(
+        "end_ns", "i8", "ns", "host clock when the step's tokens were known, since the tape's origin", nullable=False
+    ),
+    Column("forward_ns", "i8", "ns", "host time of the forward call alone; on a GPU only its launch"),
+    Column(
+        "device_ns", "i8", "ns", "device time of the step between two events in its stream; null without a device clock"
+    ),
+    Column(
+        "cpu_ns",
+        "i8",
+        "ns",
+        "CPU time of the loop's thread since the reading before (at first: since the run began); short steps share one",
+    ),
+    Column("switches", "i4", "", "involuntary context switches of that thread in the same time; null between readings"),
+    Column("gc_count", "i4", "", "Python garbage collections that ended since the step before"),
+    Column("gc_ns", "i8", "ns", "time in those collections"),
+    Column("cache_bytes", "i8", "bytes", "key-value cache and recurrent state after the step; null between readings"),
+    Column("rss_bytes", "i8", "bytes", "resident memory of the process after the step; null between readings"),
+    Column("device_bytes", "i8", "bytes", "memory allocated on the device after the step; null between readings"),
+)
+
+TOKEN_COLUMNS: tuple[Column, ...] = (
+    Column("position", "i8", "positions", "index in the sequence, prompt included and padding not", nullable=False),
+    Column("step", "i8", "", "index of the step that gave the token", nullable=False),
+    Column("id", "i8", "", "vocabulary id; null where a source gives text alone"),
+    Column("logprob", "f8", "nats", "log-probability under the model's own distribution, before any rule"),
+    Column("entropy", "f8", "nats", "entropy of the model's own distribution"),
+    Column("rank", "i4", "", "rank in the model's own distribution, 1 = most likely; ties share the best rank"),
+    Column("rules_logprob", "f8", "nats", "log-probability after the rules (temperature, filters, penalties, grammar); null without rules"),
+    Column("forced", "u1", "bool", "1 if a rule gave the token rather than a choice from the distribution", nullable=False),
+    Column("overshoot", "u1", "bool", "1 if computed after the end of the sequence had been reached, hence not part of its text", nullable=False),
+)  # fmt: skip
+
+CANDIDATE_COLUMNS: tuple[Column, ...] = (
+    Column("id", "i4", "", "vocabulary id of a candidate", nullable=False),
+    Column("logprob", "f4", "nats", "its log-probability under the model's own distribution", nullable=False),
+)
+
+SERIES: dict[str, tuple[Column, ...]] = {"step": STEP_COLUMNS, "token": TOKEN_COLUMNS}
+"""The two series by the name of their table."""

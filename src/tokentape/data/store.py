@@ -1,0 +1,350 @@
+"""Writing a tape: one transaction for each step, so that a process killed at any moment loses nothing it had committed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tokentape._version import __version__
+from tokentape.data import files
+from tokentape.data.database import Database, connect, connect_memory, written
+from tokentape.data.manifest import write_manifest
+from tokentape.data.migrations import migrate
+from tokentape.data.packing import pack
+from tokentape.data.request import Run
+from tokentape.data.schema import SERIES, TOKEN_COLUMNS
+from tokentape.data.setting import NOTED, Setting
+from tokentape.data.tape import Tape, open_tape
+from tokentape.errors import RecordingError, UsageError
+
+__all__ = ["BegunRun", "TapeWriter"]
+
+STATES = ("complete", "partial")
+
+_FLOATS = tuple((1 + place, column.name) for place, column in enumerate(TOKEN_COLUMNS) if column.dtype == "f8")
+_TOKEN_WIDTH = 1 + len(TOKEN_COLUMNS) + 3
+_PAIR = r"\[\d{1,10},\s?-?\d+(?:\.\d+)?(?:e[+-]?\d+)?\]"
+_CANDIDATES = re.compile(rf"\[(?:{_PAIR}(?:,\s?{_PAIR})*)?\]")
+
+
+def _insert(series: str, *extra: str) -> tuple[str, str]:
+    names = [f'"{column.name}"' for column in SERIES[series]] + list(extra)
+    owner = "run" if series == "step" else "trace"
+    return f"insert into {series} ({owner}, {', '.join(names)}) values ", f"({', '.join('?' * (1 + len(names)))})"
+
+
+_INSERT_STEP = _insert("step")
+_INSERT_TOKEN = _insert("token", "text", "raw", "candidates")
+_AT_ONCE = (32, 16, 8, 4, 2, 1)
+"""Rows in one statement. Powers of two, so that a few statements, kept prepared, do for any number; 32 steps stay under the
+999 values that older SQLite takes."""
+_INSERT_PACK = f"insert into packed values ({', '.join('?' * 11)})"
+_END_TRACE = """update trace set finish_reason = ?1, n_tokens = (select count(*) from token where trace = ?2) where number = ?2"""
+_END_RUN = """update run set finished = 1, n_steps = (select count(*) from step where run = ?1) where number = ?1"""
+
+
+def _insert_rows(connection: sqlite3.Connection, insert: tuple[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Many rows a statement: each statement lets go of the interpreter's lock and takes it again, and whoever is in a loop
+    beside us pays for that.
+    """
+    head, one = insert
+    done = 0
+    for n in _AT_ONCE:
+        while len(rows) - done >= n:
+            connection.execute(head + ", ".join([one] * n), list(chain.from_iterable(rows[done : done + n])))
+            done += n
+
+
+@dataclass(frozen=True, slots=True)
+class BegunRun:
+    """The numbers a run was given: its own, and one for each of its traces in their order."""
+
+    number: int
+    trace_numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    values: list[tuple[str, str]]
+    facts: list[tuple[str, str, int]]
+
+
+def as_json(value: object, what: str) -> str:
+    """``value`` as JSON text; raises UsageError, naming ``what``, where JSON cannot hold it."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{what} cannot be written down", why=str(error), fix="give what JSON can hold; null for NaN"
+        ) from error
+    return text
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _refuse_nonsense(tokens: Sequence[tuple[Any, ...]]) -> None:
+    """SQLite would turn NaN into null without a word; and a pack needs candidates that can be read."""
+    for row in tokens:
+        if len(row) != _TOKEN_WIDTH:
+            raise UsageError(
+                f"a token has {len(row)} values, not {_TOKEN_WIDTH}",
+                why="a row has one value a column",
+                fix="give (trace, *TOKEN_COLUMNS, text, raw, candidates)",
+            )
+        for place, name in _FLOATS:
+            if row[place] != row[place]:
+                raise UsageError(
+                    f"{name} of the token at position {row[1]} of trace {row[0]} is NaN",
+                    why="a tape says null where there is no value",
+                    fix="give None",
+                )
+        if row[-1] is not None and not (isinstance(row[-1], str) and _CANDIDATES.fullmatch(row[-1])):
+            raise UsageError(
+                f"candidates of the token at position {row[1]} of trace {row[0]} are not [[id, logprob], ...]: {row[-1][:60]!r}",
+                why="only this form can be packed and read back",
+                fix="make them with tokentape.data.candidates_json(pairs)",
+            )
+
+
+class TapeWriter:
+    """A tape that is growing. Any one thread may write at a time, not only the one that made it.
+
+    Make one with :meth:`create`. Every method raises :class:`RecordingError` when the file cannot be written; what was
+    committed before stays readable, and the call may be made again.
+    """
+
+    def __init__(self, database: Database, path: Path | None, mark: files.LiveMark | None) -> None:
+        self.database = database
+        self.path = path
+        self._mark = mark
+        self._name = database.name
+        self.closed = False
+
+    @classmethod
+    def create(
+        cls,
+        path: str | os.PathLike[str] | None,
+        setting: Setting,
+        *,
+        notes: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> TapeWriter:
+        """Begin a tape at ``path``, or in memory where that is None.
+
+        ``notes`` are JSON-able facts about the tape (``origin_unix_ns``, clock names, probes). A tape that is there already
+        stays until the new one has taken its place. Raises UsageError, TapeExists, TapeBusy, RecordingError.
+        """
+        head = _head(setting, notes or {})
+        if path is None:
+            memory = connect_memory()
+            database = Database("the tape in memory", lambda: memory)
+            with written(database.name):
+                _found(memory, head)
+            return cls(database, None, None)
+        place = files.destination(path)
+        with files.alone_in(place.parent), written(str(place)):
+            arriving = files.arriving(place, overwrite=overwrite)
+            with arriving as draft, contextlib.closing(connect(draft, writing=True)) as connection:
+                # Nobody sees the draft before it is whole, so that a journal would protect nothing.
+                connection.execute("pragma journal_mode = off").fetchall()
+                connection.execute("pragma synchronous = off")
+                _found(connection, head)
+            return cls._taking(place)
+
+    @classmethod
+    def resume(cls, path: str | os.PathLike[str]) -> TapeWriter:
+        """Go on with a tape whose recorder stopped early, or that was finished; an older schema is brought up to date.
+
+        Raises TapeBusy where its recorder is alive, UsageError where there is no file, NotATape, NewerTape, DamagedTape,
+        RecordingError.
+        """
+        open_tape(path).close()
+        place = files.destination(path)
+        with files.alone_in(place.parent), written(str(place)):
+            if files.is_live(place):
+                raise files.busy(place)
+            return cls._taking(place)
+
+    @classmethod
+    def _taking(cls, place: Path) -> TapeWriter:
+        """A writer of the tape at ``place``, marked as alive."""
+        connection = connect(place, writing=True)
+        try:
+            # NORMAL: a killed process loses nothing; a power cut may lose the last steps but not the file.
+            connection.execute("pragma journal_mode = wal").fetchall()
+            connection.execute("pragma synchronous = normal")
+            migrate(connection)
+            connection.execute(
+                "insert or replace into tape values ('pid', ?), ('state', '\"recording\"')", (str(os.getpid()),)
+            )
+            mark = files.LiveMark(place)
+        except BaseException:
+            connection.close()
+            raise
+        return cls(Database(str(place), lambda: connection), place, mark)
+
+    def begin(self, run: Run) -> BegunRun:
+        """Write down a run and its traces, before their first step."""
+        heads = [
+            (
+                head.row,
+                head.n_prompt,
+                head.prompt_text,
+                None if head.prompt_ids is None else as_json([int(i) for i in head.prompt_ids], "prompt_ids"),
+            )
+            for head in run.traces
+        ]
+        options = as_json(dict(run.options), "the options of the run")
+        with written(self._name), self.database.transaction() as connection:
+            (number,) = connection.execute("select coalesce(max(number) + 1, 0) from run").fetchone()
+            (first,) = connection.execute("select coalesce(max(number) + 1, 0) from trace").fetchone()
+            numbers = tuple(range(first, first + len(heads)))
+            connection.execute(
+                "insert into run (number, start_ns, options, seed, n_traces) values (?, ?, ?, ?, ?)",
+                (number, run.start_ns, options, run.seed, len(heads)),
+            )
+            connection.executemany(
+                "insert into trace (number, run, row, n_prompt, prompt_text, prompt_ids) values (?, ?, ?, ?, ?, ?)",
+                [(trace, number, *head) for trace, head in zip(numbers, heads, strict=True)],
+            )
+        return BegunRun(number, numbers)
+
+    def append(self, steps: Iterable[tuple[Any, ...]], tokens: Iterable[tuple[Any, ...]]) -> None:
+        """Commit some steps and their tokens, all or none.
+
+        A step is ``(run, *values)`` in the order of STEP_COLUMNS; a token ``(trace, *values, text, raw, candidates)`` in the
+        order of TOKEN_COLUMNS, with ``raw`` (bytes) only where ``text`` is None, and ``candidates`` as
+        :func:`~tokentape.data.candidates_json` makes them, or None. Raises UsageError for NaN and for what does not fit.
+        """
+        steps, tokens = list(steps), list(tokens)
+        _refuse_nonsense(tokens)
+        with written(self._name), self.database.transaction() as connection:
+            _insert_rows(connection, _INSERT_STEP, steps)
+            _insert_rows(connection, _INSERT_TOKEN, tokens)
+
+    def add_pieces(self, pieces: Iterable[tuple[int, str | None, bytes, bool]]) -> None:
+        """Keep entries of the vocabulary, each ``(id, token, bytes, special)``; those known already are left as they are."""
+        rows = [(i, token, bytes(raw), int(special)) for i, token, raw, special in pieces]
+        with written(self._name), self.database.transaction() as connection:
+            connection.executemany("insert or ignore into piece values (?, ?, ?, ?)", rows)
+
+    def end(self, run: int, finish_reasons: Sequence[str | None], *, pack: bool = True) -> None:
+        """Say why each trace of the run ended, and pack its rows, or leave that to :meth:`close`.
+
+        The rows are safe whether packing succeeds or not; it takes some 20 us a token.
+        """
+        with written(self._name), self.database.transaction() as connection:
+            traces = connection.execute("select number from trace where run = ? order by number", (run,)).fetchall()
+            if len(traces) != len(finish_reasons):
+                raise UsageError(
+                    f"run {run} has {len(traces)} traces, but {len(finish_reasons)} reasons were given",
+                    why="each trace ends for a reason of its own",
+                    fix="give one reason a trace, None where it did not end",
+                )
+            pairs = [(reason, trace) for reason, (trace,) in zip(finish_reasons, traces, strict=True)]
+            connection.executemany(_END_TRACE, pairs)
+            connection.execute(_END_RUN, (run,))
+        if pack:
+            self._pack(run, [trace for (trace,) in traces])
+
+    def _pack(self, run: int, traces: Sequence[int]) -> None:
+        """Pack a run in one transaction, part by part: a kill leaves all of its packs or none."""
+        series = [("step", run), *(("token", trace) for trace in traces)]
+        with written(self._name), self.database.transaction() as connection:
+            connection.executemany("delete from packed where series = ? and owner = ?", series)
+            for name, owner in series:
+                connection.executemany(_INSERT_PACK, pack(connection, name, owner))
+            connection.execute("update run set packed = 1 where number = ?", (run,))
+
+    def note(self, key: str, value: object) -> None:
+        """Write down one JSON-able fact about the tape, in place of an earlier one of that name."""
+        text = as_json(value, f"the note {key!r}")
+        with written(self._name), self.database.transaction() as connection:
+            connection.execute("insert or replace into tape values (?, ?)", (key, text))
+
+    def close(self, state: str = "complete") -> Tape:
+        """Say how it ended, fold the tape into a single file, let go of it, and open it to be read.
+
+        A second call only opens it again.
+        """
+        if state not in STATES:
+            raise UsageError(
+                f"a tape cannot be closed as {state!r}",
+                why="it is whole or it is not",
+                fix=f"one of {', '.join(STATES)}",
+            )
+        if not self.closed:
+            self.closed = True
+            try:
+                with written(self._name):
+                    self._finish(state)
+            finally:
+                if self.path is not None:
+                    self.database.close()
+                if self._mark is not None:
+                    self._mark.release()
+        return open_tape(self)
+
+    def __enter__(self) -> TapeWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close("complete" if error is None else "partial").close()
+
+    def _finish(self, state: str) -> None:
+        unpacked = self.database.rows("select number from run where finished = 1 and packed = 0 order by number")
+        for (run,) in unpacked:
+            traces = self.database.rows("select number from trace where run = ? order by number", (run,))
+            with contextlib.suppress(RecordingError):
+                self._pack(run, [trace for (trace,) in traces])
+        with self.database.transaction() as connection:
+            values = [("state", as_json(state, "state")), ("finished_utc", as_json(_now(), "finished_utc"))]
+            connection.executemany("insert or replace into tape values (?, ?)", values)
+            write_manifest(connection)
+        if self.path is not None:
+            with self.database.connection() as connection:
+                connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+                # A reader of another program may hold the file: then it stays as two files, nothing is lost.
+                with contextlib.suppress(sqlite3.OperationalError):
+                    connection.execute("pragma journal_mode = delete").fetchall()
+
+
+def _head(setting: Setting, notes: Mapping[str, Any]) -> _Head:
+    """The first rows of a tape; raises UsageError for what JSON cannot hold, before any file is touched."""
+    facts = []
+    for name, value in setting.facts.items():
+        as_json(name, f"the fact {name!r}")
+        facts.append((name, as_json(value, f"the fact {name!r}"), int(name not in NOTED)))
+    own = {
+        "created_utc": _now(),
+        "tokentape_version": __version__,
+        "state": "recording",
+        "pid": os.getpid(),
+        "fingerprint": setting.fingerprint,
+    }
+    return _Head([(key, as_json(value, f"the note {key!r}")) for key, value in {**notes, **own}.items()], facts)
+
+
+def _found(connection: sqlite3.Connection, head: _Head) -> None:
+    """Make the tables and write the first rows."""
+    connection.execute("pragma page_size = 4096")
+    migrate(connection)
+    connection.execute("begin immediate")
+    connection.executemany("insert into tape values (?, ?)", head.values)
+    connection.executemany("insert into setting values (?, ?, ?)", head.facts)
+    connection.execute("commit")

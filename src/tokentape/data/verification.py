@@ -1,0 +1,188 @@
+"""Checking a tape against itself: SQLite's own check, hashes, packs against rows, and what rows mean to one another."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from tokentape.data.consistency import Problem, joint_problems, step_problems, token_problems
+from tokentape.data.database import Database, understood
+from tokentape.data.manifest import HASHED, hash_table
+from tokentape.data.packing import OWNER, RECORD, checksums, parts_from_rows
+from tokentape.data.request import FINISH_REASONS
+from tokentape.data.schema import SCHEMA_VERSION
+from tokentape.data.setting import fingerprint
+from tokentape.errors import TapeError
+
+__all__ = ["Problem", "check"]
+
+Examination = Callable[[sqlite3.Connection], Iterable[Problem]]
+
+
+def check(database: Database, version: int) -> list[Problem]:
+    """Everything that is wrong with a tape; that its recorder stopped early is not."""
+    found: list[Problem] = []
+    ask = partial(_ask, database, found)
+    with understood(database.name), database.snapshot():
+        ask("sqlite", _sqlite)
+        if found:
+            return found  # what follows would say the same in other words
+        ask("manifest", _manifest)
+        ask("setting", _fingerprint)
+        ask("token", _texts)
+        if version < SCHEMA_VERSION:
+            return found  # rows of an older schema are read as the newer, and cannot be compared with their packs
+        runs: list[_RunRow] = []
+        ask("run", partial(_runs, runs))
+        for run in runs:
+            ask(f"run {run.number}", partial(_run, run))
+    return found
+
+
+def _ask(database: Database, found: list[Problem], where: str, examine: Examination) -> None:
+    """Add what one examination finds; where the file does not let it finish, that is the finding."""
+    try:
+        with understood(database.name), database.connection() as connection:
+            found.extend(examine(connection))
+    except TapeError as error:
+        found.append(Problem(where, error.why or error.what))
+
+
+def _sqlite(connection: sqlite3.Connection) -> Iterator[Problem]:
+    for (line,) in connection.execute("pragma integrity_check(20)"):
+        if line != "ok":
+            yield Problem("sqlite", line)
+    for table, row, parent, _ in connection.execute("pragma foreign_key_check").fetchmany(20):
+        yield Problem("sqlite", f"row {row} of {table} points to a {parent} that is not there")
+
+
+def _manifest(connection: sqlite3.Connection) -> Iterator[Problem]:
+    (state,) = connection.execute("select value from tape where key = 'state'").fetchone()
+    if state == '"recording"':
+        return
+    if state not in ('"complete"', '"partial"'):
+        yield Problem("tape", f"its state is {state}")
+    hashes = dict(connection.execute("select name, sha256 from manifest"))
+    for table in sorted({*HASHED, *hashes}):
+        if table not in hashes:
+            yield Problem(table, "a finished tape has a hash of each table, and of this one none")
+        elif table not in HASHED or hash_table(connection, table) != hashes[table]:
+            yield Problem(table, "the table is not as it was when the tape was finished")
+
+
+def _fingerprint(connection: sqlite3.Connection) -> Iterator[Problem]:
+    (stored,) = connection.execute("select value from tape where key = 'fingerprint'").fetchone()
+    facts = connection.execute("select name, value from setting where compared = 1")
+    computed = fingerprint({name: json.loads(value) for name, value in facts})
+    if json.loads(stored) != computed:
+        yield Problem("setting", f"the fingerprint of its facts is {computed}, the tape says {stored}")
+
+
+_MISTYPED = """
+select trace, position from token
+where typeof(text) not in ('text', 'null') or typeof(raw) not in ('blob', 'null') or typeof(candidates) not in ('text', 'null')
+limit 20
+"""
+
+
+def _texts(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """Text is text and UTF-8, and bytes stand in ``raw`` only where they are none."""
+    for trace, position in connection.execute(_MISTYPED):
+        yield Problem(f"trace {trace}", f"the token at position {position} has bytes for text, or text for bytes")
+    for _ in connection.execute("select text from token where text is not null"):
+        pass  # reading says so
+    for trace, position, raw in connection.execute("select trace, position, raw from token where raw is not null"):
+        try:
+            raw.decode()
+        except UnicodeDecodeError:
+            continue
+        yield Problem(f"trace {trace}", f"the token at position {position} has text among its raw bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class _RunRow:
+    number: int
+    finished: int
+    packed: int
+    n_traces: int
+    n_steps: int | None
+
+
+def _runs(found: list[_RunRow], connection: sqlite3.Connection) -> Iterable[Problem]:
+    for row in connection.execute("select number, finished, packed, n_traces, n_steps from run order by number"):
+        found.append(_RunRow(*row))
+    return ()
+
+
+def _run(run: _RunRow, connection: sqlite3.Connection) -> Iterator[Problem]:
+    """The steps and traces of one run, and what they say of one another."""
+    where = f"run {run.number}"
+    traces = connection.execute(
+        "select number, n_prompt, prompt_ids, finish_reason, n_tokens from trace where run = ? order by number",
+        (run.number,),
+    ).fetchall()
+    if len(traces) != run.n_traces:
+        yield Problem(where, f"it has {len(traces)} traces, {run.n_traces} were begun")
+    steps, problems = _rows_and_packs(connection, "step", run.number, packed=bool(run.packed))
+    yield from problems
+    if run.finished and run.n_steps != len(steps):
+        yield Problem(where, f"{len(steps)} steps, {run.n_steps} when it was finished")
+    yield from step_problems(where, steps)
+    pointed_at = np.zeros(len(steps), np.int64)
+    for number, n_prompt, prompt_ids, reason, n_tokens in traces:
+        tokens, problems = _rows_and_packs(connection, "token", number, packed=bool(run.packed))
+        yield from problems
+        yield from _trace(f"trace {number}", n_prompt, prompt_ids, reason)
+        if run.finished and n_tokens != len(tokens):
+            yield Problem(f"trace {number}", f"{len(tokens)} tokens, {n_tokens} when it was finished")
+        yield from token_problems(f"trace {number}", tokens, n_prompt, len(steps))
+        inside = tokens["step"][(tokens["step"] >= 0) & (tokens["step"] < len(steps))]
+        pointed_at += np.bincount(inside, minlength=len(steps))[: len(steps)]
+    yield from joint_problems(where, steps, pointed_at)
+
+
+def _trace(where: str, n_prompt: int | None, prompt_ids: str | None, reason: str | None) -> Iterator[Problem]:
+    if prompt_ids is not None and len(json.loads(prompt_ids)) != n_prompt:
+        yield Problem(where, f"{len(json.loads(prompt_ids))} prompt ids, but n_prompt is {n_prompt}")
+    if reason is not None and reason not in FINISH_REASONS:
+        yield Problem(where, f"unknown finish reason {reason!r}")
+
+
+_PACKS = """
+select part, n, sha256, records_crc32, candidates_crc32, bytes_crc32, records, candidates, bytes
+from packed where series = ? and owner = ? order by part
+"""
+
+
+def _rows_and_packs(
+    connection: sqlite3.Connection, series: str, owner: int, *, packed: bool
+) -> tuple[npt.NDArray[np.void], list[Problem]]:
+    """The rows of one run or trace as records, and what is wrong between them and their packs."""
+    problems: list[Problem] = []
+    where = f"{OWNER[series]} {owner}"
+    records = [np.empty(0, RECORD[series])]
+    packs = connection.execute(_PACKS, (series, owner)).fetchall() if packed else []
+    for place, (part, pack) in enumerate(itertools.zip_longest(parts_from_rows(connection, series, owner), packs)):
+        if part is not None:
+            records.append(part.records)
+        if not packed:
+            continue
+        if part is None or pack is None:
+            problems.append(Problem(where, f"its {series}s fill more parts as rows than packed, or fewer"))
+            break
+        number, n, sha256, *sums = pack[:6]
+        blobs = tuple(pack[6:])
+        if (number, n) != (place, len(part)) or part.blobs() != blobs:
+            problems.append(Problem(where, f"part {place} of its packed {series}s is not what its rows say"))
+        elif part.sha256() != sha256 or checksums(owner, number, blobs) != tuple(sums):
+            problems.append(
+                Problem(where, f"its {series}s are not as they were when the run was finished (part {place})")
+            )
+    return np.concatenate(records), problems

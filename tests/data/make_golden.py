@@ -1,0 +1,19 @@
+"""Writes the golden tape of the present schema version. Run once for each version, by hand; the file then never changes.
+
+python tests/data/make_golden.py
+"""
+
+from pathlib import Path
+
+from tapes import write_tape
+
+from tokentape.data import SCHEMA_VERSION
+
+GOLDEN = Path(__file__).parent / "golden"
+
+if __name__ == "__main__":
+    path = GOLDEN / f"v{SCHEMA_VERSION}.tape"
+    if path.exists():
+        raise SystemExit(f"{path} exists: a golden tape is never made again")
+    write_tape(path)
+    print(path, path.stat().st_size, "bytes")

@@ -1,0 +1,115 @@
+"""Tapes of every schema version that was ever out open for ever."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+from tapes import CAT, write_tape
+
+from tokentape.data import (
+    SCHEMA_VERSION,
+    SERIES,
+    TOKEN_COLUMNS,
+    Column,
+    Setting,
+    TapeWriter,
+    open_tape,
+    packing,
+    verify,
+)
+from tokentape.data.migrations import MIGRATIONS
+
+GOLDEN = Path(__file__).parent / "golden"
+VERSIONS = sorted(GOLDEN.glob("v*.tape"))
+
+
+def test_there_is_one_for_each_version():
+    assert [path.stem for path in VERSIONS] == [f"v{number}" for number in range(1, SCHEMA_VERSION + 1)]
+
+
+@pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
+def test_golden_tape(path, tmp_path):
+    copied = shutil.copy(path, tmp_path / "cat.tape")
+    assert path.stat().st_size < 100_000
+    assert verify(copied) == []
+    with open_tape(copied) as tape:
+        assert (tape.state, len(tape), len(tape.runs)) == ("complete", 4, 2)
+        assert tape.setting.facts["model"] == "demo" and tape.setting.fingerprint == "f013c1bef4f254c6"
+        trace = tape.traces[1]
+        assert trace.prompt_text == "prompt 1: 猫\0\x1b[0m\r\n"
+        assert trace.prompt_ids.tolist() == [0, 1, 2]
+        assert trace.run.options == {"max_new_tokens": 6, "temperature": 0.5}
+        assert trace.token_bytes == [CAT[:2], CAT[2:], b"nul\0nul", b"", "\u202e\x07猫".encode()]
+        assert trace.finish_reason == "stop" and trace.overshoot["position"].tolist() == [8]
+        assert trace.tokens["rules_logprob"].tolist() == [-0.25, None, -0.25, None, -0.25]
+        assert trace.steps["cpu_ns"].tolist() == [None, 1, 2, 3, 4, 5]
+        assert trace.steps["kind"].tolist() == [0, 1, 1, 1, 1, 1]
+        assert trace.candidates.ids.tolist()[3] == [3, 2**31 - 1, 0]
+        assert tape.pieces[3].token == "Ġcat"
+    assert shutil.copy(path, tmp_path / "again.tape").read_bytes() == copied.read_bytes(), "reading changed the file"
+
+
+def definitions(path):
+    connection = sqlite3.connect(path)
+    rows = connection.execute("select name, sql from sqlite_master where sql is not null order by name").fetchall()
+    connection.close()
+    return dict(rows)
+
+
+def test_the_first_tables_are_never_edited(tmp_path):
+    """A change of the tables is a new step in MIGRATIONS, not an edit of an old one."""
+    now = definitions(write_tape(tmp_path / "now.tape"))
+    for name, sql in definitions(VERSIONS[-1]).items():
+        assert now[name] == sql
+
+
+def test_tables_hold_the_columns_of_the_schema(tmp_path):
+    assert len(MIGRATIONS) == SCHEMA_VERSION
+    writer = TapeWriter.create(None, Setting())
+    for series, columns in SERIES.items():
+        table = {row[1]: row for row in writer.database.rows(f"pragma table_xinfo({series})")}
+        for column in columns:
+            _, _, kind, not_null, *_ = table[column.name]
+            assert kind.upper() == column.sql_type and bool(not_null) is not column.nullable, column.name
+            if column.choices:
+                words = writer.database.rows(
+                    f"select sql from sqlite_master where name = '{series}' and instr(sql, '{column.name}_name')"
+                )
+                assert all(f"'{choice}'" in words[0][0] for choice in column.choices)
+    writer.close().close()
+
+
+def test_an_older_tape_is_read_as_it_is_and_migrated_when_written(tmp_path, monkeypatch):
+    """As the next schema version will do it: a new column, null in every row that was there before."""
+    path = write_tape(tmp_path / "old.tape")
+    more = Column("temperature", "f8", "", "sampling temperature of the token")
+    columns = (*TOKEN_COLUMNS, more)
+    monkeypatch.setitem(SERIES, "token", columns)
+    monkeypatch.setitem(packing.RECORD, "token", packing._record(columns, ("n_bytes", "<u4"), ("n_candidates", "<u4")))
+    monkeypatch.setattr(packing, "NO_TEXT", 1 << len(columns))
+    monkeypatch.setattr("tokentape.data.reader.NO_TEXT", 1 << len(columns))
+    monkeypatch.setattr(packing, "NO_CANDIDATES", 2 << len(columns))
+    for module in ("tape", "reader", "verification"):
+        monkeypatch.setattr(f"tokentape.data.{module}.SCHEMA_VERSION", 2)
+    steps = (*MIGRATIONS, ("temperatures", "alter table token add column temperature real;"))
+    monkeypatch.setattr("tokentape.data.migrations.MIGRATIONS", steps)
+
+    before = path.read_bytes()
+    with open_tape(path) as tape:
+        assert tape.traces[0].tokens["temperature"].mask.all() and tape.traces[0].text.endswith("<b>'\"")
+        assert tape.candidates.ids.shape == (24, 3) and tape.verify() == []
+    assert path.read_bytes() == before
+
+    with TapeWriter.resume(path) as writer:
+        assert writer.database.rows("pragma user_version") == [(2,)]
+        assert [row[0] for row in writer.database.rows("select name from migration")] == [
+            "first_tables",
+            "temperatures",
+        ]
+    with open_tape(path) as tape:
+        assert all(row[6] for row in tape.reader.runs.values())  # packed anew
+        assert tape.traces[3].tokens["temperature"].mask.all() and tape.traces[3].finish_reason == "stop"
+        assert tape.verify() == []
