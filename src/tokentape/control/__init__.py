@@ -1,0 +1,1 @@
+"""Rules: what maps the model's logits to those that a token is chosen from."""

@@ -1,0 +1,254 @@
+"""The probes: which columns are kept, and at what price.
+
+Two tiers. ``timing`` keeps marks and what the machine did (CPU time, context switches, collections, memory); it costs a few
+microseconds a step. ``distribution`` adds what the model believed: log-probability, entropy, rank, candidates.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tokentape.clock import Clock, CudaClock
+from tokentape.errors import UsageError
+from tokentape.recorder.tick import Probe, Tick
+
+try:
+    import resource
+except ImportError:  # no such module on Windows
+    resource = None  # type: ignore[assignment]
+
+__all__ = ["TIERS", "DistributionProbe", "MachineProbe", "MemoryProbe", "TimingProbe", "tier"]
+
+TIERS = ("timing", "distribution")
+
+READING_INTERVAL_NS = 50_000_000
+"""A system call costs microseconds, tens of them when the caches are full of a model. So short steps share a reading of the
+machine and of the memory, and are null in between. A step that takes twice as long as usual has its own, and so have the
+first and the last step of a run."""
+
+
+class _Readings:
+    """Says when it is time for the next reading."""
+
+    def __init__(self) -> None:
+        self._before_ns = self._next_ns = 0
+        self._usual_ns = 0.0
+
+    def due(self, tick: Tick) -> bool:
+        now = time.perf_counter_ns()
+        took, self._before_ns = now - self._before_ns, now
+        slow = took > 2 * self._usual_ns
+        self._usual_ns += (took - self._usual_ns) / 16
+        if now < self._next_ns and not slow and not tick.last:
+            return False
+        self._next_ns = now + READING_INTERVAL_NS
+        return True
+
+    def again(self) -> None:
+        """A run starts: its first step is due in any case."""
+        self._before_ns, self._next_ns = time.perf_counter_ns(), 0
+
+
+class TimingProbe:
+    """Start, end and forward time of each step by the host clock, and its device time where the source has a device clock."""
+
+    name = "timing"
+    series = "step"
+    needs = frozenset({"device_clock"})
+    columns = ("forward_ns", "device_ns")
+
+    def __init__(self) -> None:
+        self._clock: Clock | None = None
+
+    def begin(self, clock: Clock) -> None:
+        self._clock = clock
+
+    def keep(self, tick: Tick) -> None:
+        return None  # the marks travel in the tick itself
+
+    def resolve(self, kept: None, tick: Tick) -> tuple[int | None, int | None]:
+        assert self._clock is not None
+        forward = None if tick.forward is None else self._clock.ns(tick.forward[1], since=tick.forward[0])
+        device = None if tick.device is None else CudaClock.ns(tick.device[1], since=tick.device[0])
+        return forward, device
+
+    def end(self) -> None:
+        pass
+
+
+class MachineProbe:
+    """What else the machine did: CPU time and involuntary context switches of the loop's thread, garbage collections.
+
+    Collections are counted in each step, from the end of the one before (for the first, from the start of the run). CPU time
+    and switches are counted from the reading before.
+    """
+
+    name = "machine"
+    series = "step"
+    needs: frozenset[str] = frozenset()
+    columns = ("cpu_ns", "switches", "gc_count", "gc_ns")
+
+    def __init__(self) -> None:
+        self._collections = 0
+        self._collecting_ns = 0
+        self._collection_start = 0
+        self._readings = _Readings()
+        self._last: tuple[int, int | None, int] | None = None
+        self._who = getattr(resource, "RUSAGE_THREAD", None)  # Linux only
+
+    def begin(self, clock: Clock) -> None:
+        self._collections = self._collecting_ns = 0
+        gc.callbacks.append(self._on_collection)
+        self._readings.again()
+        self._last = self._read()
+
+    def _on_collection(self, phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            self._collection_start = time.perf_counter_ns()
+        else:
+            self._collections += 1
+            self._collecting_ns += time.perf_counter_ns() - self._collection_start
+
+    def _read(self) -> tuple[int, int | None, int]:
+        # getrusage tells CPU time too, but as of the scheduler's last tick; this clock is exact
+        switches = None if self._who is None else resource.getrusage(self._who).ru_nivcsw
+        return time.thread_time_ns(), switches, threading.get_ident()
+
+    def keep(self, tick: Tick) -> tuple[int | None, int | None, int, int]:
+        collections, collecting_ns = self._collections, self._collecting_ns
+        if collections:
+            self._collections = self._collecting_ns = 0
+        if not self._readings.due(tick):
+            return None, None, collections, collecting_ns
+        now = self._read()
+        before, self._last = self._last or now, now
+        if now[2] != before[2]:  # another thread runs the loop now, with counts of its own
+            return None, None, collections, collecting_ns
+        switches = None if now[1] is None or before[1] is None else now[1] - before[1]
+        return now[0] - before[0], switches, collections, collecting_ns
+
+    def resolve(
+        self, kept: tuple[int | None, int | None, int, int], tick: Tick
+    ) -> tuple[int | None, int | None, int, int]:
+        return kept
+
+    def end(self) -> None:
+        with contextlib.suppress(ValueError):
+            gc.callbacks.remove(self._on_collection)
+
+
+class MemoryProbe:
+    """Bytes held after a step: key-value cache and recurrent state, the process, the device. Read as often as the machine."""
+
+    name = "memory"
+    series = "step"
+    needs = frozenset({"cache"})
+    columns = ("cache_bytes", "rss_bytes", "device_bytes")
+
+    def __init__(self) -> None:
+        self._statm: int | None = None
+        self._readings = _Readings()
+        self._page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
+        self._cache_bytes: Callable[[Any], int | None] | None = None
+
+    def begin(self, clock: Clock) -> None:
+        self._readings.again()
+        try:
+            self._statm = os.open("/proc/self/statm", os.O_RDONLY)
+        except OSError:  # no /proc: macOS, Windows
+            self._statm = None
+
+    def keep(self, tick: Tick) -> tuple[int | None, bytes | None, int | None] | None:
+        if not self._readings.due(tick):
+            return None
+        held = None
+        if tick.cache is not None:
+            if self._cache_bytes is None:
+                from tokentape.models.cache import cache_bytes
+
+                self._cache_bytes = cache_bytes
+            held = self._cache_bytes(tick.cache)
+        return held, None if self._statm is None else os.pread(self._statm, 64, 0), _device_bytes(tick.ids)
+
+    def resolve(
+        self, kept: tuple[int | None, bytes | None, int | None] | None, tick: Tick
+    ) -> tuple[int | None, int | None, int | None]:
+        if kept is None:
+            return None, None, None
+        held, statm, device = kept
+        return held, None if statm is None else int(statm.split()[1]) * self._page, device
+
+    def end(self) -> None:
+        if self._statm is not None:
+            os.close(self._statm)
+            self._statm = None
+
+
+def _device_bytes(ids: Any) -> int | None:
+    """Bytes allocated on the CUDA device that holds ``ids``, or None where it is on no such device."""
+    if ids is None or not getattr(ids, "is_cuda", False):
+        return None
+    import torch
+
+    return int(torch.cuda.memory_allocated(ids.device))
+
+
+class DistributionProbe:
+    """What the model believed at each step, reduced where the logits lie.
+
+    ``resolve`` gives, for each sequence, ``(logprob, entropy, rank, rules_logprob, candidates)``; ``candidates`` is the number
+    of most likely tokens kept.
+    """
+
+    name = "distribution"
+    series = "token"
+    needs = frozenset({"logits"})
+    columns = ("logprob", "entropy", "rank", "rules_logprob", "candidates")
+
+    def __init__(self, candidates: int = 5) -> None:
+        if candidates < 0:
+            raise UsageError(
+                f"candidates={candidates} is negative",
+                why="it counts the most likely tokens to keep",
+                fix="give 0 or more",
+            )
+        self.n_candidates = candidates
+        self._reduce: Any = None
+
+    def begin(self, clock: Clock) -> None:
+        self._reduce = None
+
+    def keep(self, tick: Tick) -> Any:
+        if tick.logits is None:
+            return None
+        if self._reduce is None:
+            from tokentape.models.distribution import Reducer
+
+            self._reduce = Reducer(self.n_candidates)
+        return self._reduce(tick.logits, tick.ids, tick.scores)
+
+    def resolve(self, kept: Any, tick: Tick) -> tuple[Any, ...]:
+        if kept is None:
+            return ()
+        from tokentape.models.distribution import rows
+
+        return tuple(rows(kept))
+
+    def end(self) -> None:
+        pass
+
+
+def tier(name: str, candidates: int = 5) -> list[Probe]:
+    """The probes of a tier, ``"timing"`` or ``"distribution"``."""
+    if name not in TIERS:
+        raise UsageError(f"no such probe tier: {name!r}", why=f"there are {' and '.join(TIERS)}", fix="--probe timing")
+    probes: list[Probe] = [TimingProbe(), MachineProbe(), MemoryProbe()]
+    if name == "distribution":
+        probes.append(DistributionProbe(candidates))
+    return probes

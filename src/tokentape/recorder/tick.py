@@ -1,0 +1,156 @@
+"""Ticks, and the two protocols around them: a Source yields ticks, a Probe keeps columns of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from tokentape.clock import Clock
+    from tokentape.data.request import Request, Run
+    from tokentape.data.setting import Setting
+
+__all__ = ["LiveRun", "Probe", "Said", "Source", "Speller", "Tick"]
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One token of a tick, in plain values, from a source that has no tensors.
+
+    ``candidates`` are ``(id, logprob)`` pairs, best first; ``data`` are the token's bytes where the source knows them. What
+    the source cannot tell is None.
+    """
+
+    row: int
+    id: int | None
+    data: bytes | None = None
+    logprob: float | None = None
+    entropy: float | None = None
+    rank: int | None = None
+    rules_logprob: float | None = None
+    candidates: tuple[tuple[int, float], ...] | None = None
+    forced: bool = False
+    overshoot: bool = False
+
+
+@dataclass(slots=True)
+class Tick:
+    """One live forward pass or network chunk; it may hold tensors, and dies as soon as the probes have seen it.
+
+    ``start``, ``end`` and the pair ``forward`` are marks of the source's clock, ``device`` a pair of marks of its device clock.
+    The tokens are either ``said``, any number a sequence, or ``ids`` (``[B]``, a tensor), one a sequence. With ``ids``: ``live``
+    (``[B]``) tells which rows were still unfinished (None means all), ``padded`` whether the finished ones got padding, which is
+    no token, or went on, and ``forced`` (``[B]``) which tokens a rule gave. ``logits`` and ``scores`` are ``[B, V]`` in fp32,
+    before and after the rules; ``scores`` is None where no rule ran. ``last`` is True where the source knows that no other tick
+    follows. ``ready``, set by the recorder, is waited for before any
+    tensor is read.
+    """
+
+    kind: str
+    batch: int
+    start: Any
+    end: Any
+    context: int | None = None
+    n_in: int | None = None
+    forward: tuple[Any, Any] | None = None
+    device: tuple[Any, Any] | None = None
+    ids: Any = None
+    live: Any = None
+    forced: Any = None
+    said: tuple[Said, ...] | None = None
+    logits: Any = None
+    scores: Any = None
+    cache: Any = None
+    padded: bool = True
+    last: bool = False
+    ready: Any = None
+
+    def release(self) -> None:
+        """Let go of everything of vocabulary size and of the cache."""
+        self.logits = self.scores = self.cache = None
+
+
+class Speller(Protocol):
+    """Gives the bytes of one sequence's tokens, fed one id after another."""
+
+    def feed(self, token_id: int) -> bytes:
+        """Bytes that this token adds to the text."""
+
+    def piece(self, token_id: int) -> tuple[str, bytes, bool]:
+        """The vocabulary's own string for an id, its bytes out of context, and whether it is special."""
+
+
+@dataclass(slots=True)
+class LiveRun:
+    """A run that has been prepared and is about to be driven.
+
+    ``start`` is the mark at which the request was handed over, ``prepared`` the mark at which the run was ready to be driven;
+    what passes between that and the first tick is the recorder's time, not the run's. ``ticks`` does the work when iterated.
+    ``finish_reasons`` is asked once, after the last tick, for one reason a trace. ``spellers`` has one entry a trace, None where
+    bytes cannot be told.
+
+    For tensors on a device: ``fence`` records an event in its stream; what was enqueued before it may be read once the event's
+    ``synchronize()`` has returned. ``aside`` gives a context in which reading does not wait for what is enqueued later.
+    """
+
+    run: Run
+    start: Any
+    ticks: Generator[Tick]
+    finish_reasons: Callable[[], Sequence[str | None]]
+    spellers: Sequence[Speller | None] = field(default_factory=tuple)
+    prepared: Any = None
+    fence: Callable[[], Any] | None = None
+    aside: Callable[[], AbstractContextManager[Any]] | None = None
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Whatever can answer a request with ticks: a model in this process, an endpoint, a script."""
+
+    clock: Clock
+
+    def setting(self) -> Setting:
+        """What must be equal for two runs of this source to be comparable."""
+
+    def start(self, request: Request, needs: frozenset[str]) -> LiveRun:
+        """Prepare the request; ``needs`` is what the probes keep, and nothing else has to be computed.
+
+        Raises :class:`~tokentape.errors.UsageError` for a request that cannot be answered, before any work is done.
+        """
+
+
+@runtime_checkable
+class Probe(Protocol):
+    """Keeps one family of columns.
+
+    ``keep`` runs inside the loop and must not wait for a device; ``resolve`` runs later, on another thread, once per tick and
+    in order, and returns one value a column. ``needs`` names what the source must put into the tick: ``"logits"``,
+    ``"cache"``, ``"device_clock"``.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def series(self) -> str:
+        """``"step"``: one value a column and tick; ``"token"``: one tuple of values a sequence."""
+
+    @property
+    def needs(self) -> frozenset[str]: ...
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+
+    def begin(self, clock: Clock) -> None:
+        """A run starts."""
+
+    def keep(self, tick: Tick) -> Any:
+        """Note what the columns need of the tick, as little as possible."""
+
+    def resolve(self, kept: Any, tick: Tick) -> tuple[Any, ...]:
+        """The values of ``columns`` for the step of ``tick``."""
+
+    def end(self) -> None:
+        """The run is over; release what was taken in ``begin``."""

@@ -1,0 +1,1 @@
+"""Sources: whatever can answer a request with ticks."""

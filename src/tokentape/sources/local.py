@@ -1,0 +1,210 @@
+"""A model in this process as a source."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import torch
+
+from tokentape.clock import Clock, HostClock
+from tokentape.data.request import Request, Run, TraceHead
+from tokentape.data.setting import Setting
+from tokentape.errors import PromptError, TokentapeError, UsageError
+from tokentape.models.architecture import ignores_padding
+from tokentape.models.causal import CausalModel, load
+from tokentape.models.facts import setting_of
+from tokentape.models.failures import Attempt, out_of_memory
+from tokentape.models.pieces import spelling_of
+from tokentape.recorder.tick import LiveRun, Tick
+from tokentape.sources.device import aside_of, fence_of
+from tokentape.sources.loop import Loop
+from tokentape.sources.options import check_options, for_the_record, prepare_stop_strings, refuse_unsupported
+
+__all__ = ["LocalSource", "local"]
+
+
+DEFAULT_NEW_TOKENS = 20
+"""What ``generate()`` takes where no length is given, with a warning."""
+
+
+class LocalSource:
+    """Any Hugging Face causal model, driven step by step.
+
+    ``bos`` True puts the beginning-of-text id before each prompt that lacks it. ``lookahead`` is passed to
+    :class:`~tokentape.sources.loop.Loop`.
+    """
+
+    def __init__(
+        self, causal: CausalModel, *, bos: bool | None = None, clock: Clock | None = None, lookahead: int | None = None
+    ) -> None:
+        self.causal = causal
+        self.clock: Clock = clock or HostClock()
+        self.bos = bos
+        self._lookahead = lookahead
+        self._setting: Setting | None = None
+
+    @property
+    def name(self) -> str:
+        return self.causal.name
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the model's output, ids below which are valid."""
+        return self.causal.vocab_size
+
+    def encode(self, text: str | Sequence[int], *, bos: bool | None = None) -> list[int]:
+        """Ids of a prompt, as the model's tokenizer gives them, or the ids given, checked."""
+        return self.causal.encode(text, bos=self.bos if bos is None else bos)
+
+    def setting(self) -> Setting:
+        """Model, weights, engine, libraries, machine."""
+        if self._setting is None:
+            self._setting = setting_of(self.causal)
+        return self._setting
+
+    def start(self, request: Request, needs: frozenset[str]) -> LiveRun:
+        """Prepare a batch by way of ``generate()``; its loop runs when the ticks are drawn."""
+        options = dict(request.options)
+        refuse_unsupported(options)
+        check_options(options, self.causal.model.generation_config)
+        rows = [self.encode(prompt) for prompt in request.prompts]
+        if not rows:
+            raise PromptError(
+                "no prompt was given",
+                why="the model needs something to continue",
+                fix="give a text, a list of texts, or token ids",
+            )
+        self._check_lengths(rows, options)
+        if request.seed is not None:
+            torch.manual_seed(request.seed)
+        start = self.clock.mark()
+        options, stop_strings = prepare_stop_strings(
+            options, self.causal.tokenizer, self.causal.model.generation_config
+        )
+        loop = self._prepare(rows, options, needs)
+        prepared = self.clock.mark()
+        heads = tuple(self._heads(request.prompts, rows, loop.input_ids.shape[0] // len(rows)))
+        return LiveRun(
+            run=Run(traces=heads, options=for_the_record(loop.config, stop_strings, options), seed=request.seed),
+            start=start,
+            ticks=self._ticks(loop),
+            finish_reasons=loop.finish_reasons,
+            spellers=[spelling_of(self.causal.tokenizer, head.prompt_ids) for head in heads],
+            prepared=prepared,
+            fence=fence_of(self.causal.device),
+            aside=aside_of(self.causal.device),
+        )
+
+    def _check_lengths(self, rows: Sequence[Sequence[int]], options: dict[str, Any]) -> None:
+        """Refuse what does not fit the model's positions; where nothing bounds the length, bound it as ``generate()`` would."""
+        longest = max(len(row) for row in rows)
+        config = options.get("generation_config") or self.causal.model.generation_config
+        wanted = options.get("max_new_tokens") or config.max_new_tokens
+        limit = options.get("max_length") or config.max_length
+        if wanted is None and limit is None:
+            wanted = options["max_new_tokens"] = DEFAULT_NEW_TOKENS
+        self.causal.check_length(longest, max(int(limit - longest if wanted is None else wanted), 1))
+
+    def _prepare(self, rows: Sequence[Sequence[int]], options: dict[str, Any], needs: frozenset[str]) -> Loop:
+        model = self.causal.model
+        input_ids, mask = _left_padded(rows, self._pad_id())
+        if mask.all():
+            mask = torch.ones_like(input_ids)
+        elif ignores_padding(model.config):
+            raise UsageError(
+                f"{type(model).__name__} cannot read a batch of prompts of unequal length",
+                why="this family ignores the attention mask, so it would read the padding as text",
+                fix="record the prompts one by one, or give prompts of equal length",
+            )
+        make = functools.partial(
+            Loop, clock=self.clock, needs=needs, lookahead=self._lookahead, streamer=options.get("streamer")
+        )
+        try:
+            return model.generate(  # type: ignore[no-any-return]
+                input_ids.to(model.device),
+                attention_mask=mask.to(model.device),
+                custom_generate=lambda model, input_ids, **prepared: make(model, input_ids, **prepared),
+                **options,
+            )
+        except TokentapeError:
+            raise
+        except (ValueError, TypeError) as error:
+            raise UsageError(
+                "generate() refuses these options",
+                why=" ".join(str(error).split()),
+                fix="see the names and ranges in transformers' GenerationConfig",
+            ) from error
+
+    def _pad_id(self) -> int:
+        config, tokenizer = self.causal.model.generation_config, self.causal.tokenizer
+        found = (config.pad_token_id, getattr(tokenizer, "pad_token_id", None), config.eos_token_id, 0)
+        first = next(value for value in found if value is not None)
+        return int(first[0] if isinstance(first, list) else first)
+
+    def _heads(self, prompts: Sequence[Any], rows: Sequence[Sequence[int]], n_each: int) -> list[TraceHead]:
+        heads: list[TraceHead] = []
+        for prompt, row in zip(prompts, rows, strict=True):
+            text = prompt if isinstance(prompt, str) else self._decode(row)
+            heads += [TraceHead(len(heads) + i, len(row), tuple(row), text) for i in range(n_each)]
+        return heads
+
+    def _decode(self, row: Sequence[int]) -> str | None:
+        tokenizer = self.causal.tokenizer
+        return None if tokenizer is None else str(tokenizer.decode(row))
+
+    def _ticks(self, loop: Loop) -> Generator[Tick]:
+        try:
+            yield from loop.ticks()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+                raise
+            attempt = Attempt(self.name, doing="generating", device=self.causal.device)
+            raise out_of_memory(attempt, error) from error
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """The CPU allocator of torch has no exception of its own."""
+    said = str(error).lower()
+    return any(words in said for words in ("out of memory", "can't allocate memory", "not enough memory"))
+
+
+def _left_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """``[B, T]`` ids padded on the left, and their mask."""
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, row in enumerate(rows):
+        ids[i, width - len(row) :] = torch.tensor(row, dtype=torch.long)
+        mask[i, width - len(row) :] = 1
+    return ids, mask
+
+
+def local(
+    name: str,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    revision: str | None = None,
+    attn_implementation: str | None = None,
+    trust_remote_code: bool = False,
+    random_weights: int | None = None,
+    bos: bool | None = None,
+) -> LocalSource:
+    """A Hugging Face causal model as a source.
+
+    ``name`` is a hub id, ``id@revision``, a local folder, ``"demo"``, or a bare ``config.json`` together with
+    ``random_weights``, a seed. Raises :class:`~tokentape.errors.ModelError`, :class:`~tokentape.errors.Unreachable`,
+    :class:`~tokentape.errors.MissingExtra` or :class:`~tokentape.errors.UsageError`.
+    """
+    causal = load(
+        name,
+        dtype=dtype,
+        device=device,
+        revision=revision,
+        attn_implementation=attn_implementation,
+        trust_remote_code=trust_remote_code,
+        random_weights=random_weights,
+    )
+    return LocalSource(causal, bos=bos)
