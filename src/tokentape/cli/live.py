@@ -1,0 +1,109 @@
+"""The live line of a recording, on stderr: drawn over itself on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from tokentape.views.drawing import drawn_text
+from tokentape.views.screen import Screen, is_terminal
+from tokentape.views.sparkline import sparkline
+from tokentape.views.text import folded
+from tokentape.views.units import count, duration, rate
+
+if TYPE_CHECKING:
+    from tokentape.recorder.recorder import Progress
+
+__all__ = ["LiveLine"]
+
+PLAIN_SECONDS = 10.0
+"""How often a line is printed where there is no terminal; a recording shorter than this prints none."""
+
+TEXT_LINES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A copy of the progress: the recorder goes on writing into its own while this one is drawn."""
+
+    text: str
+    n_tokens: int
+    elapsed_ns: int
+    gaps_ns: list[int]
+    surprise: list[float | None]
+
+
+class LiveLine:
+    """Shows what is going on: first ``waiting_for``, then the run. Gone without a trace when it ends.
+
+    ``observe`` is called on the recorder's thread; it only copies the progress, the drawing is done elsewhere.
+    """
+
+    def __init__(self, waiting_for: str, *, quiet: bool = False) -> None:
+        self._screen = Screen.of(sys.stderr)
+        self._waiting_for = drawn_text(waiting_for)
+        self._moment: Moment | None = None
+        self._since = time.monotonic()
+        self._printed = self._since
+        drawn = is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+        self._live: Any = self._make_live() if drawn and not quiet else None
+        self._plain = not drawn and not quiet
+
+    def observe(self, progress: Progress) -> None:
+        """A transaction was written."""
+        tail = progress.text[-TEXT_LINES * self._screen.width :]
+        gaps, surprise = list(progress.gaps_ns), list(progress.surprise)
+        self._moment = Moment(tail, progress.n_tokens, progress.elapsed_ns, gaps, surprise)
+        now = time.monotonic()
+        if self._plain and now - self._printed >= PLAIN_SECONDS:
+            self._printed = now
+            print(self._screen.safe(self._status(self._moment, spark=False)), file=sys.stderr, flush=True)
+
+    def _make_live(self) -> Any:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        console = Console(file=sys.stderr, force_terminal=True, no_color=not self._screen.color)
+        return Live(
+            console=console,
+            transient=True,
+            refresh_per_second=8,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            get_renderable=lambda: Text("\n".join(self._lines()), no_wrap=True, overflow="crop"),
+        )
+
+    def _lines(self) -> list[str]:
+        moment = self._moment
+        if moment is None:
+            return [f"{self._waiting_for} {time.monotonic() - self._since:.0f} s"]
+        shown = drawn_text(moment.text, keep="\n").split("\n")
+        lines = [part for line in shown for part in folded(line, self._screen.width - 1)]
+        return [self._screen.safe(line) for line in (*lines[-TEXT_LINES:], self._status(moment, spark=True))]
+
+    def _status(self, moment: Moment, *, spark: bool) -> str:
+        gaps = moment.gaps_ns[1:] or moment.gaps_ns  # the first is the prefill
+        parts = [count(moment.n_tokens, "token"), f"{duration(sum(gaps) / len(gaps) if gaps else None)} a step"]
+        if moment.elapsed_ns > 0:
+            parts.append(rate(moment.n_tokens / moment.elapsed_ns * 1e9))
+        if spark and any(s is not None for s in moment.surprise):
+            room = min(32, self._screen.width - sum(len(part) + 2 for part in parts) - 10)
+            if room > 4:
+                parts.append(f"surprise {sparkline(moment.surprise[-room:], self._screen, room)}")
+        return "  ".join(parts)
+
+    def __enter__(self) -> LiveLine:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()

@@ -1,0 +1,266 @@
+"""``tokentape record``: let a model generate, and keep every step."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tokentape.cli.generation import generation_options
+from tokentape.cli.output import document, print_document, print_lines
+from tokentape.cli.prompts import Asked, read_prompt
+from tokentape.cli.record_options import EPILOG, GENERATION_FLAGS, with_options
+from tokentape.cli.sections import SectionedCommand
+from tokentape.errors import TapeExists, UsageError
+
+if TYPE_CHECKING:
+    from tokentape.data.tape import Tape
+
+__all__ = ["command"]
+
+INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that was asked for, checked, before a model is touched."""
+
+    model: str
+    load: dict[str, Any]
+    asked: Asked
+    prompt: Any
+    options: dict[str, Any]
+    bad_words: tuple[str, ...]
+    ignore_eos: bool
+    path: Path
+    keep: dict[str, Any]
+    threads: int | None
+
+
+@click.command("record", cls=SectionedCommand, epilog=EPILOG)
+@click.argument("model")
+@click.argument("prompt", nargs=-1)
+@with_options
+@click.pass_context
+def command(ctx: click.Context, /, **given: Any) -> None:
+    """Let MODEL continue PROMPT, and record every step and token.
+
+    MODEL is a hub id (also id@revision), a local folder, or demo. PROMPT - reads stdin.
+
+    The continuation goes to stdout, exactly as generated, and one line end; figures and progress go to stderr. Several
+    sequences are headed ==> 0 <==, ==> 1 <==, ... Ctrl-C keeps what was recorded; a second one quits at once.
+    """
+    plan = make_plan(given)
+    tape, interrupted = _recorded(plan, quiet=given["quiet"] or given["as_json"])
+    if tape is None:
+        click.echo("interrupted; nothing was recorded", err=True)
+        if given["as_json"]:
+            print_document(document("record", tape=None, state=None, interrupted=True))
+        ctx.exit(INTERRUPTED)
+    with tape:
+        _report(tape, given, interrupted)
+    if interrupted:
+        ctx.exit(INTERRUPTED)
+
+
+def make_plan(given: dict[str, Any]) -> Plan:
+    """Check what was given. Raises UsageError for everything that can be seen without the model."""
+    asked = Asked(
+        words=given["prompt"],
+        file=given["file"],
+        prompts=given["prompts"],
+        ids=given["prompt_ids"],
+        n_random=given["prompt_tokens"],
+        bos=bool(given["bos"]),
+        seed=given["seed"],
+    )
+    flags = {name: given[name] for name in GENERATION_FLAGS}
+    flags["stop_strings"] = list(given["stop"]) or None
+    if given["greedy"]:
+        if flags["do_sample"]:
+            raise UsageError("--greedy together with --do-sample", why="one or the other", fix="leave one out")
+        flags["do_sample"] = False
+    options = generation_options(flags, given["pairs"], ignore_eos=given["ignore_eos"])
+    path = _free_path(given["output"], given["model"], given["overwrite"])
+    names = ("dtype", "device", "revision", "attn_implementation", "trust_remote_code", "random_weights", "bos")
+    return Plan(
+        model=given["model"],
+        load={name: given[name] for name in names},
+        asked=asked,
+        prompt=read_prompt(asked),
+        options=options,
+        bad_words=given["bad_words"],
+        ignore_eos=given["ignore_eos"],
+        path=path,
+        keep={
+            "probe": given["probe"],
+            "candidates": given["candidates"],
+            "text": given["text"],
+            "seed": given["seed"],
+            "overwrite": given["overwrite"],
+        },
+        threads=given["threads"],
+    )
+
+
+def _free_path(output: Path | None, model: str, overwrite: bool) -> Path:
+    """Where the tape goes. Refused now rather than after a model has been loaded."""
+    if output is None or output.is_dir():
+        folder = output or Path(os.environ.get("TOKENTAPE_DIR") or ".")
+        path = _unused(folder, f"{_short(model)}-{datetime.now():%Y%m%d-%H%M%S}")
+    else:
+        path = output
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"the folder {path.parent} does not exist",
+            why="the tape would be made in it",
+            fix=f"mkdir -p {path.parent}",
+        )
+    if path.exists() and not overwrite:
+        raise TapeExists(
+            f"{path} already exists", why="nothing is overwritten unasked", fix="another -o PATH, or --overwrite"
+        )
+    return path
+
+
+def _short(model: str) -> str:
+    """The last part of a model's name, as part of a file name."""
+    name = Path(model)
+    if name.exists():
+        name = name.resolve()
+        name = name.parent if name.name == "config.json" else name
+    else:
+        name = Path(model.partition("@")[0])
+    return re.sub(r"[^\w.-]+", "-", name.name).strip("-.") or "model"
+
+
+def _unused(folder: Path, stem: str) -> Path:
+    path, number = folder / f"{stem}.tape", 2
+    while path.exists():
+        path, number = folder / f"{stem}-{number}.tape", number + 1
+    return path
+
+
+def _recorded(plan: Plan, *, quiet: bool) -> tuple[Tape | None, bool]:
+    """The tape, and whether Ctrl-C ended it; no tape where that came before the first step."""
+    from tokentape.cli.live import LiveLine
+    from tokentape.data.tape import open_tape
+
+    before = _inode(plan.path)  # of a tape that is to be overwritten, and stays until there is a new one
+    with LiveLine(f"loading {plan.model}", quiet=quiet) as live, second_interrupt_quits():
+        try:
+            return _record(plan, live.observe), False
+        except KeyboardInterrupt:
+            return (open_tape(plan.path) if _inode(plan.path) not in (None, before) else None), True
+        except Exception:
+            if _inode(plan.path) not in (None, before):
+                click.echo(f"what was recorded is in {plan.path} (partial)", err=True)
+            raise
+
+
+def _inode(path: Path) -> int | None:
+    return path.stat().st_ino if path.exists() else None
+
+
+def _record(plan: Plan, observer: Callable[[Any], None]) -> Tape:
+    import tokentape
+    from tokentape.models.runtime import require_transformers
+
+    if plan.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(plan.threads)  # read once, when torch is first imported
+    require_transformers()  # says how to get it, where importing the source would only fail
+    source = tokentape.local(plan.model, **plan.load)
+    if plan.threads is not None:
+        import torch
+
+        torch.set_num_threads(plan.threads)
+    if plan.ignore_eos:
+        # asked for as an option, None would mean the model's own
+        source.causal.model.generation_config.eos_token_id = None
+    options = dict(plan.options)
+    if plan.bad_words:
+        # a word inside a text carries the space before it
+        spelled = [source.encode(space + word, bos=False) for word in plan.bad_words for space in ("", " ")]
+        options["bad_words_ids"] = [ids for i, ids in enumerate(spelled) if ids and ids not in spelled[:i]]
+    prompt = plan.asked.for_source(plan.prompt, source.vocab_size)
+    keep = dict(plan.keep)
+    sampled = options.get("do_sample", source.causal.model.generation_config.do_sample)
+    if sampled and keep["seed"] is None:
+        keep["seed"] = secrets.randbits(31)  # written down, so that the run can be had again
+    return tokentape.record(source, prompt, path=plan.path, observer=observer, **keep, **options)
+
+
+@contextmanager
+def second_interrupt_quits() -> Iterator[None]:
+    """The first Ctrl-C is a KeyboardInterrupt, which saves the tape; a second one ends the process there and then."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def first(number: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, second)
+        raise KeyboardInterrupt
+
+    def second(number: int, frame: object) -> None:
+        if os.isatty(2):
+            os.write(2, b"\x1b[?25h\n")  # the live line had hidden the cursor
+        os._exit(INTERRUPTED)
+
+    before = signal.signal(signal.SIGINT, first)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is first:  # after a Ctrl-C it stays: the next one may come during the report
+            signal.signal(signal.SIGINT, before)
+
+
+def _report(tape: Tape, given: dict[str, Any], interrupted: bool) -> None:
+    from tokentape.study.metrics import summary
+    from tokentape.views.card import card
+    from tokentape.views.document import trace_heads
+    from tokentape.views.screen import Screen
+
+    if given["as_json"]:
+        facts = {"tape": tape.path, "state": tape.state, "interrupted": interrupted, "setting": tape.setting.facts}
+        print_document(document("record", **facts, summary=summary(tape).as_dict(), traces=trace_heads(tape)))
+        return
+    try:
+        _print_texts(tape)
+    except BrokenPipeError:  # the reader has seen enough; the tape and its card are another matter
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if not given["quiet"]:
+        print_lines(card(tape, Screen.of(sys.stderr)), err=True)
+
+
+def _print_texts(tape: Tape) -> None:
+    """The continuations: exact bytes into a pipe or a file, drawn safely on a terminal."""
+    from tokentape.views.drawing import drawn_text
+    from tokentape.views.screen import Screen, is_terminal
+    from tokentape.views.shape import plain_columns
+
+    screen = Screen.of(sys.stdout)
+    terminal = is_terminal(sys.stdout)
+    out = sys.stdout.buffer
+    for trace in tape.traces:
+        text = trace.text
+        if len(tape.traces) > 1:
+            out.write(f"==> {trace.number} <==\n".encode())
+        if text is None:  # a model without a tokenizer gives ids; after --no-text there are none
+            text = " ".join(str(i) for i in plain_columns(trace.tokens)["id"] if i is not None)
+            if not text:
+                continue
+        if terminal:
+            text = screen.safe(drawn_text(text, keep="\n\t"))
+        out.write(f"{text}\n".encode(screen.encoding if terminal else "utf-8"))
+    out.flush()

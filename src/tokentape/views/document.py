@@ -1,0 +1,73 @@
+"""A tape as plain values, for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tokentape.study.metrics import summary
+from tokentape.views.shape import plain_columns
+
+if TYPE_CHECKING:
+    from tokentape.data.tape import Tape
+    from tokentape.data.trace import Trace
+
+__all__ = ["tape_document", "trace_heads"]
+
+
+def tape_document(tape: Tape, *, traces: Sequence[int] | None = None) -> dict[str, Any]:
+    """Everything on a tape: setting, notes, figures, and each trace with its columns; null where unavailable."""
+    chosen = [trace for trace in tape.traces if traces is None or trace.number in traces]
+    return {
+        "tape": None if tape.path is None else str(tape.path),
+        "state": tape.state,
+        "notes": dict(tape.notes),
+        "setting": dict(tape.setting.facts),
+        "fingerprint": tape.setting.fingerprint,
+        "summary": summary(tape).as_dict(),
+        "runs": [
+            {
+                "number": run.number,
+                "start_ns": run.start_ns,
+                "options": dict(run.options),
+                "seed": run.seed,
+                "steps": plain_columns(tape_steps),
+            }
+            for run, tape_steps in _runs(tape)
+        ],
+        "traces": [{**_head(trace), **_body(trace)} for trace in chosen],
+    }
+
+
+def trace_heads(tape: Tape) -> list[dict[str, Any]]:
+    """What each trace was asked and what it said."""
+    return [_head(trace) for trace in tape.traces]
+
+
+def _runs(tape: Tape) -> list[tuple[Any, Any]]:
+    steps = {trace.run.number: trace.steps for trace in tape.traces}
+    return [(run, steps[run.number]) for run in tape.runs if run.number in steps]
+
+
+def _head(trace: Trace) -> dict[str, Any]:
+    return {
+        "number": trace.number,
+        "run": trace.run.number,
+        "row": trace.row,
+        "prompt_text": trace.prompt_text,
+        "prompt_ids": None if trace.prompt_ids is None else trace.prompt_ids.tolist(),
+        "text": trace.text,
+        "token_ids": trace.tokens["id"].tolist(),
+        "finish_reason": trace.finish_reason,
+    }
+
+
+def _body(trace: Trace) -> dict[str, Any]:
+    found = trace.candidates
+    pairs = zip(found.ids.tolist(), found.logprob.tolist(), strict=True)
+    return {
+        "tokens": plain_columns(trace.tokens),
+        "token_bytes_hex": [None if data is None else data.hex() for data in trace.token_bytes],
+        "candidates": [[[i, p] for i, p in zip(ids, ps, strict=True) if i is not None] for ids, ps in pairs],
+        "overshoot": plain_columns(trace.overshoot),
+    }

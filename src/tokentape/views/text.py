@@ -1,0 +1,163 @@
+"""``show``: a whole tape as text."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+
+from tokentape.study.metrics import Summary, summary
+from tokentape.views.card import card, finish_text
+from tokentape.views.drawing import drawn_text
+from tokentape.views.screen import Screen, columns, fit
+from tokentape.views.shape import TokenRow, token_rows
+from tokentape.views.sparkline import sparkline
+from tokentape.views.units import ABSENT, count, duration
+
+if TYPE_CHECKING:
+    from tokentape.data.tape import Tape
+    from tokentape.data.trace import Trace
+
+__all__ = ["folded", "show"]
+
+ROWS = 40
+"""Tokens shown of each trace unless more are asked for."""
+
+_MIN_CANDIDATES = 12
+
+
+def show(
+    tape: Tape,
+    screen: Screen,
+    *,
+    rows: int | None = ROWS,
+    traces: Sequence[int] | None = None,
+    figures: Summary | None = None,
+) -> str:
+    """The end card, then each trace: prompt, continuation, sparklines, a table of its tokens.
+
+    ``rows`` limits each table (None shows every token); ``traces`` are the numbers of the traces to show, all by
+    default. What is left out is counted.
+    """
+    lines = [card(tape, screen, figures or summary(tape), commands=False)]
+    chosen = [trace for trace in tape.traces if traces is None or trace.number in traces]
+    for trace in chosen:
+        lines += ["", *_trace(trace, tape, screen, rows)]
+    return "\n".join(lines)
+
+
+def _trace(trace: Trace, tape: Tape, screen: Screen, limit: int | None) -> list[str]:
+    found = token_rows(trace, tape)
+    title = f"sequence {trace.number}" if len(tape.traces) > 1 else ""
+    lines = [screen.paint(title, "bold")] if title else []
+    said = "" if trace.n_prompt is None else f", {count(trace.n_prompt, 'token')}"
+    lines.append(screen.paint(f"prompt{said}", "dim"))
+    lines += _paragraph(trace.prompt_text, screen)
+    lines.append(screen.paint(f"continuation, {count(len(found), 'token')}, {finish_text(trace.finish_reason)}", "dim"))
+    lines += _paragraph(trace.text, screen)
+    if not found:
+        return lines
+    lines += ["", *_sparklines(found, screen), "", *_table(found[:limit], screen)]
+    if limit is not None and len(found) > limit:
+        lines.append(screen.paint(f"{len(found) - limit:,} more tokens: --rows 0 shows all", "dim"))
+    if overshot := len(trace.overshoot["step"]):
+        lines.append(screen.paint(f"{count(overshot, 'token')} computed after the end and left out", "dim"))
+    return lines
+
+
+def _paragraph(text: str | None, screen: Screen) -> list[str]:
+    """Running text, indented and folded to the screen."""
+    if text is None:
+        return ["  " + screen.paint("(not recorded)", "dim")]
+    lines = []
+    for line in screen.safe(drawn_text(text, keep="\n")).split("\n"):
+        lines += folded(line, screen.width - 2)
+    return ["  " + line if line else "" for line in lines]
+
+
+def folded(line: str, width: int) -> list[str]:
+    """One line as lines of at most ``width`` cells."""
+    if cell_len(line) <= width:
+        return [line]
+    if cell_len(line) == len(line):
+        return textwrap.wrap(line, width, replace_whitespace=False) or [""]
+    folded, cells = [""], 0
+    for character in line:  # double-width scripts break between any two characters
+        cells += cell_len(character)
+        if cells > width:
+            folded.append("")
+            cells = cell_len(character)
+        folded[-1] += character
+    return folded
+
+
+def _sparklines(found: Sequence[TokenRow], screen: Screen) -> list[str]:
+    width = max(10, screen.width - 40)
+    # the first entry is the time to first token: another quantity, which would flatten the gaps
+    gaps = [row.gap_ns for row in found[1:]]
+    surprise = [None if row.logprob is None else -row.logprob for row in found]
+    lines = []
+    if gaps:
+        known = [ns for ns in gaps if ns is not None]
+        lines.append(f"gap       {sparkline(gaps, screen, width)}  {duration(min(known))} to {duration(max(known))}")
+    told = [s for s in surprise if s is not None]
+    if told:
+        lines.append(f"surprise  {sparkline(surprise, screen, width)}  {min(told):.2f} to {max(told):.2f} nats")
+    return lines
+
+
+def _table(found: Sequence[TokenRow], screen: Screen) -> list[str]:
+    header = ["pos", "token", "ms", "logprob", "rank", "entropy"]
+    align = "><>>>>"
+    body = [_cells(row) for row in found]
+    if any(row.rules_logprob is not None for row in found):
+        header.append("after rules")
+        align += ">"
+        for cells, row in zip(body, found, strict=True):
+            cells.append(_number(row.rules_logprob))
+    if any(row.forced for row in found):
+        header.append("given")
+        align += "<"
+        for cells, row in zip(body, found, strict=True):
+            cells.append("rule" if row.forced else "")
+    body = [[screen.safe(cell) for cell in cells] for cells in body]
+    for cells in body:
+        cells[1] = fit(cells[1], 24, screen.choose("…", "..."))
+    taken = sum(max(cell_len(row[i]) for row in [header, *body]) for i in range(len(header))) + 2 * len(header)
+    left = screen.width - taken
+    if left >= _MIN_CANDIDATES and any(row.candidates for row in found):
+        header.append("most likely")
+        align += "<"
+        for cells, row in zip(body, found, strict=True):
+            cells.append(_likely(row, screen, left))
+    return columns(screen, header, body, align, stretch=1)
+
+
+def _cells(row: TokenRow) -> list[str]:
+    gap = ABSENT if row.gap_ns is None else f"{row.gap_ns / 1e6:,.3f}"
+    rank = ABSENT if row.rank is None else f"{row.rank:,}"
+    return [str(row.position), row.name, gap, _number(row.logprob), rank, _number(row.entropy)]
+
+
+def _number(value: float | None) -> str:
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def _percent(logprob: float) -> str:
+    share = 100 * math.exp(logprob)
+    return "<1%" if share < 0.5 else f"{share:.0f}%"
+
+
+def _likely(row: TokenRow, screen: Screen, width: int) -> str:
+    """As many whole candidates as there is room for, with their probabilities."""
+    text = ""
+    for candidate in row.candidates:
+        entry = f"{screen.safe(candidate.name)} {_percent(candidate.logprob)}"
+        longer = f"{text}  {entry}" if text else entry
+        if cell_len(longer) > width:
+            break
+        text = longer
+    return text
