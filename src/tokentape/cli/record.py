@@ -195,7 +195,7 @@ def _record(plan: Plan, observer: Callable[[Any], None]) -> Tape:
         options["bad_words_ids"] = [ids for i, ids in enumerate(spelled) if ids and ids not in spelled[:i]]
     prompt = plan.asked.for_source(plan.prompt, source.vocab_size)
     keep = dict(plan.keep)
-    sampled = options.get("do_sample", source.causal.model.generation_config.do_sample)
+    sampled = options.get("do_sample", getattr(source, "samples_by_default", False))
     if sampled and keep["seed"] is None:
         keep["seed"] = secrets.randbits(31)  # written down, so that the run can be had again
     return tokentape.record(source, prompt, path=plan.path, observer=observer, **keep, **options)

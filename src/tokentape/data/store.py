@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import tokentape.data.files as files
 from tokentape._version import __version__
-from tokentape.data import files
 from tokentape.data.database import Database, connect, connect_memory, written
 from tokentape.data.manifest import write_manifest
 from tokentape.data.migrations import migrate

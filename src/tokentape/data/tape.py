@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Protocol, TypeVar, overload
 
-from tokentape.data import files
+import tokentape.data.files as files
 from tokentape.data.database import Database, connect, understood, written
 from tokentape.data.reader import Reader, Recent
 from tokentape.data.schema import APPLICATION_ID, SCHEMA_VERSION, SERIES

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import tokentape.models.loading as loading
 from tokentape.errors import ModelError, PromptError, UsageError
-from tokentape.models import loading
 from tokentape.models.architecture import check_causal, positions_of, positions_reason
 from tokentape.models.failures import Attempt, out_of_memory, translated
 from tokentape.models.loading import Place

@@ -50,6 +50,11 @@ class LocalSource:
         return self.causal.name
 
     @property
+    def samples_by_default(self) -> bool:
+        """Whether the model's own generation configuration asks for sampling."""
+        return bool(self.causal.model.generation_config.do_sample)
+
+    @property
     def vocab_size(self) -> int:
         """Rows of the model's output, ids below which are valid."""
         return self.causal.vocab_size

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, get_args
 
-from tokentape.world import grammar
+import tokentape.world.grammar as grammar
 from tokentape.world.grammar import Content, Derivation, Program
 from tokentape.world.question import question_program
 from tokentape.world.review import review_program
