@@ -11,7 +11,7 @@ from typing import Any
 
 from tokentape.errors import MissingExtra, ModelError, OutOfMemory, TokentapeError, Unreachable, UsageError
 
-__all__ = ["Attempt", "out_of_memory", "translated"]
+__all__ = ["Attempt", "is_out_of_memory", "out_of_memory", "translated"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +221,17 @@ _BY_CLASS: tuple[tuple[str, Builder], ...] = (
     ("ImportError", _missing_package),
 )
 
+_NO_MEMORY = r"can't allocate memory|not enough memory|Cannot allocate memory|out of memory"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator failed; that of torch on the CPU has no exception of its own."""
+    return isinstance(error, MemoryError) or re.search(_NO_MEMORY, str(error)) is not None
+
+
 # By what the message says, where the class is only ValueError, OSError or RuntimeError.
 _BY_TEXT: tuple[tuple[str, Builder], ...] = (
-    (r"can't allocate memory|not enough memory|Cannot allocate memory|out of memory", _out_of_memory),
+    (_NO_MEMORY, _out_of_memory),
     (r"trust_remote_code", _remote_code),
     (r"PytorchStreamReader|weights_only|[Ii]nvalid magic number|corrupt", _damaged),
     (r"does not recognize this architecture|Unrecognized model in", _unknown_architecture),

@@ -6,7 +6,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,19 +32,13 @@ __all__ = ["Recording", "recording"]
 class Recording:
     """The tape of a program under way; after the ``with`` block everything that a :class:`Tape` has can be asked of it."""
 
-    def __init__(self) -> None:
-        self._tape: Tape | None = None
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
 
     @property
     def tape(self) -> Tape:
         """The tape, once the ``with`` block has ended."""
-        if self._tape is None:
-            raise RecordingError(
-                "the tape is still being recorded",
-                why="its last rows are not written yet",
-                fix="read it after the with block",
-            )
-        return self._tape
+        return self._recorder.tape
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):  # copy, pickle and notebooks ask for such names, and expect to hear that there is none
@@ -58,7 +52,10 @@ class Recording:
         return iter(self.tape)
 
     def __repr__(self) -> str:
-        return "<Recording under way>" if self._tape is None else repr(self._tape)
+        try:
+            return repr(self.tape)
+        except RecordingError:
+            return "<Recording under way>"
 
 
 @contextmanager
@@ -88,17 +85,11 @@ def recording(
     clock = HostClock()
     tokenizer = tokenizer or _tokenizer_found_locally(model)
     probes = tier(probe, candidates) if isinstance(probe, str) else list(probe)
-    handle = Recording()
     recorder = Recorder(
         path, setting_of(model, tokenizer), probes, clock, overwrite=overwrite, text=text, observer=observer
     )
-    attached = _Attached(model, recorder, clock, tokenizer)
-    try:
-        with recorder, attached:
-            yield handle
-    finally:
-        with suppress(RecordingError):  # there is no tape where it could not be written, which was raised
-            handle._tape = recorder.tape
+    with recorder, _Attached(model, recorder, clock, tokenizer):
+        yield Recording(recorder)
 
 
 def _tokenizer_found_locally(model: Any) -> Any | None:

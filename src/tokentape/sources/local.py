@@ -15,7 +15,7 @@ from tokentape.errors import PromptError, TokentapeError, UsageError
 from tokentape.models.architecture import ignores_padding
 from tokentape.models.causal import CausalModel, load
 from tokentape.models.facts import setting_of
-from tokentape.models.failures import Attempt, out_of_memory
+from tokentape.models.failures import Attempt, is_out_of_memory, out_of_memory
 from tokentape.models.pieces import spelling_of
 from tokentape.recorder.tick import LiveRun, Tick
 from tokentape.sources.device import aside_of, fence_of
@@ -162,17 +162,11 @@ class LocalSource:
     def _ticks(self, loop: Loop) -> Generator[Tick]:
         try:
             yield from loop.ticks()
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+        except (MemoryError, RuntimeError) as error:  # torch's own are of the second kind
+            if not is_out_of_memory(error):
                 raise
             attempt = Attempt(self.name, doing="generating", device=self.causal.device)
             raise out_of_memory(attempt, error) from error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """The CPU allocator of torch has no exception of its own."""
-    said = str(error).lower()
-    return any(words in said for words in ("out of memory", "can't allocate memory", "not enough memory"))
 
 
 def _left_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
