@@ -40,7 +40,8 @@ $ sqlite3 cat.tape "select position, text, logprob from token where trace = 0"
 $ sqlite3 cat.tape 'select "index", kind_name, end_ns - start_ns from step where run = 0'
 ```
 
-While a tape grows, SQLite's `-wal` and `-shm` stand beside it; a finished tape is one file. What is unavailable is null, in
+While a tape grows, SQLite's `-wal` and `-shm` stand beside it, and what comes is in the table `block`; `tokentape` reads it like
+rows. When the tape is closed, it is one file, and all of it is rows. What is unavailable is null, in
 the file as in the arrays (masked), never zero and never NaN. All times are on the host clock named in the notes, in
 nanoseconds since the tape's origin; `origin_unix_ns` says when that was.
 """

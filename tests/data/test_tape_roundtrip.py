@@ -1,4 +1,4 @@
-"""Whatever rows go in come out, from rows and from packs alike."""
+"""Whatever goes in comes out, whether as rows or in blocks, and from rows, blocks and packs alike."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from tokentape.data import (
     open_tape,
     packing,
 )
+from tokentape.data.blocks import Draft, DraftTokens
 
 LIMITS = {dtype: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for dtype in ("i4", "i8", "u1")}
 
@@ -44,7 +45,7 @@ def values(column):
     return st.one_of(st.none(), some) if column.nullable else some
 
 
-steps = st.lists(st.tuples(*(values(column) for column in STEP_COLUMNS)), max_size=8)
+steps = st.lists(st.tuples(*(values(column) for column in STEP_COLUMNS)), min_size=1, max_size=8)
 tokens = st.lists(
     st.tuples(
         st.tuples(*(values(column) for column in TOKEN_COLUMNS)),
@@ -66,20 +67,29 @@ def split(raw):
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
-    step_rows=steps, traces=st.lists(tokens, min_size=1, max_size=3), prompt=text, part=st.sampled_from([1, 2, 8192])
+    step_rows=steps,
+    traces=st.lists(tokens, min_size=1, max_size=3),
+    prompt=text,
+    part=st.sampled_from([1, 2, 8192]),
+    ways=st.lists(st.sampled_from(["rows", "block"]), min_size=1, max_size=4),
 )
-def test_rows_come_back(step_rows, traces, prompt, part):
+def test_rows_come_back(step_rows, traces, prompt, part, ways):
     step_rows = [(i, *row[1:]) for i, row in enumerate(step_rows)]
-    traces = [[((i, 0, *row[2:]), raw, pairs) for i, (row, raw, pairs) in enumerate(trace)] for trace in traces]
+    traces = [
+        [((i, i * len(step_rows) // len(trace), *row[2:]), raw, pairs) for i, (row, raw, pairs) in enumerate(trace)]
+        for trace in traces
+    ]
     heads = tuple(TraceHead(row, 0, (), prompt) for row in range(len(traces)))
     writer = TapeWriter.create(None, Setting({"prompt": prompt}), notes={"note": prompt})
     begun = writer.begin(Run(heads, {"stop": prompt}))
-    rows = [
-        (number, *row, *split(raw), None if pairs is None else candidates_json(pairs))
-        for number, trace in zip(begun.trace_numbers, traces, strict=True)
-        for row, raw, pairs in trace
-    ]
-    writer.append([(begun.number, *row) for row in step_rows], rows)
+    for i, step_row in enumerate(step_rows):
+        said = [
+            (number, row, raw, pairs)
+            for number, trace in zip(begun.trace_numbers, traces, strict=True)
+            for row, raw, pairs in trace
+            if row[1] == i
+        ]
+        append(writer, ways[i % len(ways)], begun.number, step_row, said)
     usual, packing.PART = packing.PART, part
     try:
         same(open_tape(writer), step_rows, traces, prompt)
@@ -89,6 +99,24 @@ def test_rows_come_back(step_rows, traces, prompt, part):
             assert not [problem for problem in tape.verify() if "when" in problem.what or "pack" in problem.what]
     finally:
         packing.PART = usual
+
+
+def append(writer, way, run, step_row, said):
+    """One step and its tokens, each ``(trace, row, bytes, candidates)``."""
+    if way == "rows":
+        rows = [
+            (trace, *row, *split(raw), None if pairs is None else candidates_json(pairs))
+            for trace, row, raw, pairs in said
+        ]
+        writer.append([(run, *step_row)], rows)
+        return
+    draft = Draft()
+    tokens = None
+    if said:
+        traces, rows, data, candidates = (list(column) for column in zip(*said, strict=True))
+        tokens = DraftTokens(len(said), traces, [list(column) for column in zip(*rows, strict=True)], data, candidates)
+    draft.add(1, step_row, tokens)
+    writer.append_block(run, draft)
 
 
 def same(tape, step_rows, traces, prompt):

@@ -40,7 +40,7 @@ def test_agrees_with_float64(seed: int, size: int, n_rows: int, k: int, scale: f
     reducer = Reducer(k)
     before = logits.clone()
     for _ in range(2):  # the second time from the buffers of the first
-        found = rows(reducer(logits, ids, None))
+        found = rows([reducer(logits, ids, None)])[0]
     assert torch.equal(logits, before), "the logits are the caller's"
     for (logprob, entropy, rank, rules, candidates), plain in zip(found, _plain(logits, ids, k), strict=True):
         assert logprob == pytest.approx(plain[0], abs=1e-6)
@@ -57,7 +57,7 @@ def test_candidates_are_the_largest_wherever_they_lie() -> None:
     places = [size - 1, 0, CHUNK, CHUNK + 1, CHUNK * 70]  # the last chunk is short
     logits[0, places] = torch.tensor([9.0, 8.0, 7.0, 6.0, 5.0])
     reducer = Reducer(5)
-    (row,) = rows(reducer(logits, torch.tensor([0]), None))
+    (row,) = rows([reducer(logits, torch.tensor([0]), None)])[0]
     assert [token for token, _ in row[4]] == places
 
 
@@ -67,7 +67,7 @@ def test_after_the_rules() -> None:
     scores[:, 3:5] = logits[:, 3:5]
     reducer = Reducer(2)
     expected = scores.double().log_softmax(-1)
-    for row, found in enumerate(rows(reducer(logits, ids, scores))):
+    for row, found in enumerate(rows([reducer(logits, ids, scores)])[0]):
         assert found[3] == pytest.approx(float(expected[row, ids[row]]), abs=1e-6)
 
 
@@ -75,7 +75,7 @@ def test_masked_logits_of_the_model_itself() -> None:
     logits = torch.full((1, 300), -torch.inf)
     logits[0, 7] = 3.0
     reducer = Reducer(3)
-    (found,) = rows(reducer(logits, torch.tensor([7]), None))
+    (found,) = rows([reducer(logits, torch.tensor([7]), None)])[0]
     assert found == (0.0, 0.0, 1, None, ((7, 0.0),))
 
 
@@ -83,5 +83,5 @@ def test_no_figure_is_made_of_a_broken_logit() -> None:
     logits = torch.zeros(1, 300)
     logits[0, 5] = math.nan
     reducer = Reducer(3)
-    (found,) = rows(reducer(logits, torch.tensor([0]), None))
+    (found,) = rows([reducer(logits, torch.tensor([0]), None)])[0]
     assert found[:4] == (None, None, None, None)

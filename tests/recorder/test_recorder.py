@@ -29,16 +29,16 @@ def _text(n: int) -> str:
 
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch) -> None:
     """Every write fails from the second on, as on a disk that has filled up: the whole tape is saved elsewhere."""
-    plain, calls = TapeWriter.append, []
+    plain, calls = TapeWriter.append_block, []
 
-    def append(self, steps, tokens):
+    def append(self, run, draft, pieces):
         calls.append(self.path)
         if self.path.parent == tmp_path and len(calls) > 1:
             raise RecordingError(f"{self.path} could not be written", why="the disk is full", fix="make room")
-        return plain(self, steps, tokens)
+        return plain(self, run, draft, pieces)
 
-    monkeypatch.setattr(TapeWriter, "append", append)
-    monkeypatch.setattr("tokentape.recorder.recorder.FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr(TapeWriter, "append_block", append)
+    monkeypatch.setattr("tokentape.recorder.recorder.FLUSH_NS", 10_000_000)
     source = ScriptedSource([Line(2_000_000, f" w{i}") for i in range(40)], clock=HostClock())
     with pytest.raises(RecordingError) as caught:
         tt.record(source, "x", path=tmp_path / "a.tape")
@@ -71,15 +71,15 @@ def test_a_disk_that_is_full_from_the_start_loses_nothing(tmp_path, monkeypatch)
 
 
 def test_a_disk_that_gets_room_again_is_no_failure(tmp_path, monkeypatch) -> None:
-    plain, failures = TapeWriter.append, iter([True, True])
+    plain, failures = TapeWriter.append_block, iter([True, True])
 
-    def append(self, steps, tokens):
+    def append(self, run, draft, pieces):
         if next(failures, False):
             raise RecordingError("full", why="the disk is full", fix="make room")
-        return plain(self, steps, tokens)
+        return plain(self, run, draft, pieces)
 
-    monkeypatch.setattr(TapeWriter, "append", append)
-    monkeypatch.setattr("tokentape.recorder.recorder.FLUSH_SECONDS", 0.005)
+    monkeypatch.setattr(TapeWriter, "append_block", append)
+    monkeypatch.setattr("tokentape.recorder.recorder.FLUSH_NS", 5_000_000)
     source = ScriptedSource([Line(2_000_000, f" w{i}") for i in range(30)], clock=HostClock())
     tape = tt.record(source, "x", path=tmp_path / "a.tape")
     assert (tape.state, tape.traces[0].text) == ("complete", _text(30))

@@ -8,4 +8,4 @@ import pytest
 @pytest.fixture(autouse=True)
 def every_step_has_its_readings(monkeypatch: pytest.MonkeyPatch) -> None:
     """The models here are so small that most steps would share one."""
-    monkeypatch.setattr("tokentape.recorder.probes.READING_INTERVAL_NS", 0)
+    monkeypatch.setattr("tokentape.recorder.recorder.READING_NS", 0)

@@ -16,7 +16,7 @@ from tokentape.views.text import folded
 from tokentape.views.units import count, duration, rate
 
 if TYPE_CHECKING:
-    from tokentape.recorder.recorder import Progress
+    from tokentape.recorder.progress import Progress
 
 __all__ = ["LiveLine"]
 

@@ -59,7 +59,7 @@ TABLES: tuple[Table, ...] = (
             _always("options", "json", "generation options that held"),
             _maybe("seed", "i8", "seed of the random generators; null where none was asked for"),
             _always("n_traces", "i8", "sequences in the batch", "sequences"),
-            _maybe("n_steps", "i8", "steps of the run; null until it is finished", "steps"),
+            _maybe("n_steps", "i8", "steps of the run; null until it is packed", "steps"),
             _always("finished", "u1", "1 when the run has ended", "bool"),
             _always("packed", "u1", "1 when its rows are also in the table `packed`", "bool"),
         ),
@@ -76,7 +76,7 @@ TABLES: tuple[Table, ...] = (
             _maybe("prompt_text", "text", "the prompt; null where only ids were given, or no text was to be kept"),
             _maybe("prompt_ids", "json", "vocabulary ids of the prompt, without padding"),
             _maybe("finish_reason", "text", "why it ended; null where recording stopped before"),
-            _maybe("n_tokens", "i8", "its rows in the table `token`, overshoot included; null until the run is finished", "tokens"),
+            _maybe("n_tokens", "i8", "its rows in the table `token`, overshoot included; null until the run is packed", "tokens"),
         ),
     ),
     Table(
@@ -133,12 +133,29 @@ TABLES: tuple[Table, ...] = (
         ),
     ),
     Table(
+        "block",
+        "The steps and tokens of runs under way, many in one row; they become rows of `step` and `token` when the tape is closed. "
+        "Empty in a finished tape.",
+        ("number",),
+        (
+            _always("number", "i8", "number of the block"),
+            _always("run", "i8", "number of the run"),
+            _always("first_step", "i8", "index of its first step"),
+            _always("n_steps", "i8", "steps of the block", "steps"),
+            _always("crc32", "i8", "CRC-32 of the four blobs, begun with the run and the first step as text"),
+            _always("steps", "blob", "columns of the steps, in the layout of `tokentape/data/blocks.py`"),
+            _always("tokens", "blob", "columns of their tokens, likewise"),
+            _always("candidates", "blob", "`(id, logprob)` records of all tokens, one after another"),
+            _always("bytes", "blob", "bytes of all tokens, one after another"),
+        ),
+    ),
+    Table(
         "manifest",
         "Written when the tape is finished: one hash for each table, so that an altered letter is found.",
         ("name",),
         (
             _always("name", "text", "name of the table"),
-            _always("sha256", "text", "SHA-256 of its definition and of its rows (`step`, `token`, `packed`: its definition)"),
+            _always("sha256", "text", "SHA-256 of its definition and rows (`step`, `token`, `packed`, `block`: its definition)"),
         ),
     ),
     Table(

@@ -182,6 +182,15 @@ class Database:
         with self.connection() as connection:
             return connection.execute(sql, values).fetchall()
 
+    def execute(self, sql: str, values: Sequence[Any]) -> None:
+        """One statement on a connection that is open already, for whoever is in a hurry."""
+        with self._lock:
+            if self._held is None or self.closed:
+                with self.connection() as connection:
+                    connection.execute(sql, values)
+            else:
+                self._held.execute(sql, values)
+
     def _drop(self) -> None:
         if self._held is not None:
             if self._source is None:

@@ -11,8 +11,8 @@ __all__ = ["HASHED", "hash_table", "write_manifest"]
 
 HASHED = tuple(table.name for table in TABLES if table.name != "manifest")
 
-ROWS_HASHED_APART = frozenset({"step", "token", "packed"})
-"""Tables whose rows are under the digests in ``packed``; here only their definitions count."""
+ROWS_HASHED_APART = frozenset({"step", "token", "packed", "block"})
+"""Tables whose rows are under digests and checksums of their own; here only their definitions count."""
 
 
 def hash_table(connection: sqlite3.Connection, table: str) -> str:

@@ -119,7 +119,21 @@ create table manifest (
 ) without rowid;
 """
 
-MIGRATIONS: tuple[tuple[str, str], ...] = (("first_tables", FIRST_TABLES),)
+BLOCKS = """
+create table block (
+  number integer primary key,
+  run integer not null references run (number),
+  first_step integer not null,
+  n_steps integer not null,
+  crc32 integer not null,
+  steps blob not null,             -- columns, in the layout of data/blocks.py
+  tokens blob not null,
+  candidates blob not null,
+  bytes blob not null
+);
+"""
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (("first_tables", FIRST_TABLES), ("blocks", BLOCKS))
 """Named steps; the tape's ``user_version`` is the number of those applied."""
 
 LEDGER = """

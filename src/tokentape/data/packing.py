@@ -25,7 +25,10 @@ import numpy.typing as npt
 from tokentape.data.schema import CANDIDATE_COLUMNS, SERIES, Column
 
 __all__ = [
+    "AT_STEP",
     "CANDIDATE",
+    "NO_CANDIDATES",
+    "NO_TEXT",
     "OWNER",
     "PART",
     "RECORD",
@@ -44,6 +47,9 @@ OWNER = {"step": "run", "token": "trace"}
 """What the rows of a series belong to."""
 
 ORDER = {"step": "index", "token": "position"}
+
+AT_STEP = {"step": "index", "token": "step"}
+"""The column that says to which step a row belongs."""
 
 CANDIDATE = np.dtype([(column.name, "<" + column.dtype) for column in CANDIDATE_COLUMNS])
 
@@ -113,13 +119,14 @@ def _question(series: str, present: Iterable[str] | None) -> str:
 
 def _rows_of(series: str) -> str:
     owner, order = OWNER[series], ORDER[series]
-    return f'from {series} where {owner} = ? and "{order}" > ? and "{order}" <= ? order by "{order}" limit {PART}'
+    bounds = f'"{order}" > ? and "{AT_STEP[series]}" <= ?'
+    return f'from {series} where {owner} = ? and {bounds} order by "{order}" limit {PART}'
 
 
 def parts_from_rows(
     connection: sqlite3.Connection, series: str, owner: int, last: int = 2**63 - 1, present: Iterable[str] | None = None
 ) -> Iterator[Part]:
-    """Read the rows of one run or trace, up to the index or position ``last``, part by part."""
+    """Read the rows of one run or trace, up to the step ``last``, part by part."""
     question = _question(series, present)
     after = -1
     while True:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
+import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from tokentape.data.blocks import Blocks, read_blocks
 from tokentape.data.columns import batched, candidates_of, columns_of, end_to_end, joined
 from tokentape.data.database import Database, understood
-from tokentape.data.packing import NO_TEXT, OWNER, Part, parts_from_packs, parts_from_rows
+from tokentape.data.packing import AT_STEP, NO_TEXT, OWNER, Part, parts_from_packs, parts_from_rows
 from tokentape.data.schema import SCHEMA_VERSION, SERIES
 from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Symbols
 
@@ -66,22 +68,26 @@ class Reader:
                 )
             }
             self._all_packed = self._packs_fit and all(row[6] for row in self.runs.values())
-            # Only rows that were there now are read later, so that everything a Reader says is of one moment.
-            self._last: dict[str, dict[int, int]] = {"step": {}, "token": {}}
-            for number in [] if self._all_packed else self.runs:
-                if not self._packed("step", number):
-                    (last,) = connection.execute('select max("index") from step where run = ?', (number,)).fetchone()
-                    self._last["step"][number] = -1 if last is None else int(last)
-            for number in [] if self._all_packed else self.traces:
-                if not self._packed("token", number):
-                    (last,) = connection.execute(
-                        "select max(position) from token where trace = ?", (number,)
-                    ).fetchone()
-                    self._last["token"][number] = -1 if last is None else int(last)
+            # Only steps that were there now are read later, so that everything a Reader says is of one moment.
+            self._grows = bool(connection.execute("select 1 from sqlite_master where name = 'block'").fetchall())
+            self._last = {
+                number: self._last_step(connection, number) for number in self.runs if not self._packed("step", number)
+            }
+            self._blocks: Recent[Blocks] = Recent()
+
+    def _last_step(self, connection: sqlite3.Connection, run: int) -> int:
+        """Index of the last step of a run so far, -1 where it has none."""
+        questions = ['select max("index") from step where run = ?']
+        if self._grows:
+            questions.append("select max(first_step + n_steps - 1) from block where run = ?")
+        found = [connection.execute(question, (run,)).fetchone()[0] for question in questions]
+        return max((int(last) for last in found if last is not None), default=-1)
+
+    def _run_of(self, series: str, owner: int) -> int:
+        return owner if series == "step" else int(self.traces[owner][1])
 
     def _packed(self, series: str, owner: int) -> bool:
-        run = owner if series == "step" else self.traces[owner][1]
-        return self._packs_fit and bool(self.runs[run][6])
+        return self._packs_fit and bool(self.runs[self._run_of(series, owner)][6])
 
     def run(self, number: int) -> RecordedRun:
         """One run, its options parsed."""
@@ -111,16 +117,30 @@ class Reader:
             with self._database.connection() as connection:
                 yield from parts_from_packs(connection, series, owners[0], owners[-1], symbols=symbols)
             return
-        with self._database.connection() as connection:
+        with self._database.snapshot() as connection:
             for packed, stretch in itertools.groupby(owners, lambda owner: self._packed(series, owner)):
                 numbers = list(stretch)
                 if packed:
                     yield from parts_from_packs(connection, series, numbers[0], numbers[-1], symbols=symbols)
                     continue
                 for owner in numbers:
-                    yield from parts_from_rows(
-                        connection, series, owner, self._last[series][owner], self._present[series]
-                    )
+                    yield from self._unpacked(connection, series, owner)
+
+    def _unpacked(self, connection: sqlite3.Connection, series: str, owner: int) -> Iterator[Part]:
+        """The rows of a run or trace, and after them what is still in blocks."""
+        run = self._run_of(series, owner)
+        read_to = -1
+        for part in parts_from_rows(connection, series, owner, self._last[run], self._present[series]):
+            read_to = int(part.records[AT_STEP[series]][-1])
+            yield part
+        if not self._grows or read_to >= self._last[run]:
+            return
+        # what was in blocks when they were read may be rows by now, and then these have it all
+        blocks = self._blocks.get_or_make(run, lambda run: read_blocks(connection, run, self._last[run]))
+        empty = _EMPTY[0]
+        rest = Part(owner, blocks.steps, empty.candidates, b"") if series == "step" else blocks.tokens.get(owner, empty)
+        if len(rest) and int(rest.records[AT_STEP[series]][0]) > read_to:
+            yield rest
 
     def _announced(self, series: str, owner: int) -> int | None:
         """Rows of a packed run or trace, as counted when it ended."""
@@ -168,7 +188,6 @@ class Reader:
     def columns(self, series: str) -> Columns:
         """All rows of the tape, in the order of runs or traces, which is the first column."""
         owners = list(self.runs if series == "step" else self.traces)
-        owner_name = OWNER[series]
         with understood(self._database.name):
             numbers: list[int] = []
             lengths: list[int] = []
@@ -179,25 +198,16 @@ class Reader:
                     lengths.append(len(part))
                     yield part.records
 
-            n = self._count(series, owners)
+            found: Iterable[npt.NDArray[np.void]] = records()
+            if self._all_packed:
+                n = sum(self._announced(series, owner) or 0 for owner in owners)
+            else:
+                found = list(found)
+                n = sum(lengths)
             column = np.empty(n, np.int64)
-            columns = columns_of(series, n, batched(records()), {owner_name: column.view()})
+            columns = columns_of(series, n, batched(found), {OWNER[series]: column.view()})
             column[:] = np.repeat(np.array(numbers, np.int64), lengths)
             return columns
-
-    def _count(self, series: str, owners: list[int]) -> int:
-        """Rows of some runs or traces: announced where packed, counted where not."""
-        n = 0
-        order = "index" if series == "step" else "position"
-        with self._database.connection() as connection:
-            for owner in owners:
-                announced = self._announced(series, owner)
-                if announced is None:
-                    last = self._last[series][owner]
-                    sql = f'select count(*) from {series} where {OWNER[series]} = ? and "{order}" <= ?'
-                    (announced,) = connection.execute(sql, (owner, last)).fetchone()
-                n += announced
-        return n
 
     def candidates(self) -> Candidates:
         """The candidates of all tokens of the tape, in the order of :meth:`columns`."""

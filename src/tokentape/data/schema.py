@@ -22,7 +22,7 @@ __all__ = [
 APPLICATION_ID = 0x746F6B74
 """``tokt`` in the SQLite header, so that ``file`` and ``verify`` know a tape from any other database."""
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """``PRAGMA user_version`` of the tapes that this version writes."""
 
 KINDS = ("prefill", "decode", "chunk")

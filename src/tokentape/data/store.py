@@ -1,4 +1,4 @@
-"""Writing a tape: one transaction for each step, so that a process killed at any moment loses nothing it had committed."""
+"""Writing a tape: small transactions, so that a process killed at any moment loses nothing it had committed."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ import json
 import os
 import re
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import chain
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import tokentape.data.files as files
 from tokentape._version import __version__
-from tokentape.data.database import Database, connect, connect_memory, written
+from tokentape.data.blocks import INSERT_ROW, Draft, block_row, lay_out
+from tokentape.data.database import Database, connect, connect_memory, understood, written
 from tokentape.data.manifest import write_manifest
 from tokentape.data.migrations import migrate
 from tokentape.data.packing import pack
 from tokentape.data.request import Run
-from tokentape.data.schema import SERIES, TOKEN_COLUMNS
+from tokentape.data.schema import TOKEN_COLUMNS
 from tokentape.data.setting import NOTED, Setting
 from tokentape.data.tape import Tape, open_tape
 from tokentape.errors import RecordingError, UsageError
@@ -30,6 +30,10 @@ from tokentape.errors import RecordingError, UsageError
 __all__ = ["BegunRun", "TapeWriter"]
 
 STATES = ("complete", "partial")
+PAGES_BETWEEN_CHECKPOINTS = 1000
+
+Entry = tuple[int, str | None, bytes, bool]
+"""An entry of the vocabulary: id, token, bytes, special."""
 
 _FLOATS = tuple((1 + place, column.name) for place, column in enumerate(TOKEN_COLUMNS) if column.dtype == "f8")
 _TOKEN_WIDTH = 1 + len(TOKEN_COLUMNS) + 3
@@ -37,32 +41,9 @@ _PAIR = r"\[\d{1,10},\s?-?\d+(?:\.\d+)?(?:e[+-]?\d+)?\]"
 _CANDIDATES = re.compile(rf"\[(?:{_PAIR}(?:,\s?{_PAIR})*)?\]")
 
 
-def _insert(series: str, *extra: str) -> tuple[str, str]:
-    names = [f'"{column.name}"' for column in SERIES[series]] + list(extra)
-    owner = "run" if series == "step" else "trace"
-    return f"insert into {series} ({owner}, {', '.join(names)}) values ", f"({', '.join('?' * (1 + len(names)))})"
-
-
-_INSERT_STEP = _insert("step")
-_INSERT_TOKEN = _insert("token", "text", "raw", "candidates")
-_AT_ONCE = (32, 16, 8, 4, 2, 1)
-"""Rows in one statement. Powers of two, so that a few statements, kept prepared, do for any number; 32 steps stay under the
-999 values that older SQLite takes."""
 _INSERT_PACK = f"insert into packed values ({', '.join('?' * 11)})"
-_END_TRACE = """update trace set finish_reason = ?1, n_tokens = (select count(*) from token where trace = ?2) where number = ?2"""
-_END_RUN = """update run set finished = 1, n_steps = (select count(*) from step where run = ?1) where number = ?1"""
-
-
-def _insert_rows(connection: sqlite3.Connection, insert: tuple[str, str], rows: Sequence[tuple[Any, ...]]) -> None:
-    """Many rows a statement: each statement lets go of the interpreter's lock and takes it again, and whoever is in a loop
-    beside us pays for that.
-    """
-    head, one = insert
-    done = 0
-    for n in _AT_ONCE:
-        while len(rows) - done >= n:
-            connection.execute(head + ", ".join([one] * n), list(chain.from_iterable(rows[done : done + n])))
-            done += n
+_COUNT_TOKENS = "update trace set n_tokens = (select count(*) from token where trace = number) where run = ?"
+_COUNT_STEPS = "update run set packed = 1, n_steps = (select count(*) from step where run = number) where number = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +167,8 @@ class TapeWriter:
             # NORMAL: a killed process loses nothing; a power cut may lose the last steps but not the file.
             connection.execute("pragma journal_mode = wal").fetchall()
             connection.execute("pragma synchronous = normal")
+            # A checkpoint waits for the disk, and whoever appends may be in a loop: closing makes up for it.
+            connection.execute("pragma wal_autocheckpoint = 0").fetchall()
             migrate(connection)
             connection.execute(
                 "insert or replace into tape values ('pid', ?), ('state', '\"recording\"')", (str(os.getpid()),)
@@ -232,20 +215,41 @@ class TapeWriter:
         steps, tokens = list(steps), list(tokens)
         _refuse_nonsense(tokens)
         with written(self._name), self.database.transaction() as connection:
-            _insert_rows(connection, _INSERT_STEP, steps)
-            _insert_rows(connection, _INSERT_TOKEN, tokens)
+            for run in {step[0] for step in steps}:
+                lay_out(connection, run)  # rows never follow blocks
+            connection.executemany(INSERT_ROW["step"], steps)
+            connection.executemany(INSERT_ROW["token"], tokens)
 
-    def add_pieces(self, pieces: Iterable[tuple[int, str | None, bytes, bool]]) -> None:
-        """Keep entries of the vocabulary, each ``(id, token, bytes, special)``; those known already are left as they are."""
-        rows = [(i, token, bytes(raw), int(special)) for i, token, raw, special in pieces]
-        with written(self._name), self.database.transaction() as connection:
-            connection.executemany("insert or ignore into piece values (?, ?, ?, ?)", rows)
+    def append_block(self, run: int, draft: Draft, pieces: Collection[Entry] = ()) -> None:
+        """Commit some steps and their tokens as one block, and the vocabulary entries that came with them, all or none.
 
-    def end(self, run: int, finish_reasons: Sequence[str | None], *, pack: bool = True) -> None:
-        """Say why each trace of the run ended, and pack its rows, or leave that to :meth:`close`.
-
-        The rows are safe whether packing succeeds or not; it takes some 20 us a token.
+        The way for whoever is in a loop: a fraction of the time of :meth:`append`. Blocks become rows in :meth:`lay_out`.
         """
+        if not pieces:
+            try:
+                self.database.execute(*block_row(run, draft))  # one statement is a transaction by itself
+            except Exception:
+                with written(self._name):
+                    raise
+            return
+        with written(self._name), self.database.transaction() as connection:
+            _add_pieces(connection, pieces)
+            connection.execute(*block_row(run, draft))
+
+    def add_pieces(self, pieces: Iterable[Entry]) -> None:
+        """Keep entries of the vocabulary, each ``(id, token, bytes, special)``; those known already are left as they are."""
+        with written(self._name), self.database.transaction() as connection:
+            _add_pieces(connection, pieces)
+
+    def lay_out(self) -> None:
+        """Turn all blocks into rows, a run at a time; some 30 us a step. :meth:`close` does it too."""
+        with written(self._name), understood(self._name):
+            for (run,) in self.database.rows("select distinct run from block order by run"):
+                with self.database.transaction() as connection:
+                    lay_out(connection, run)
+
+    def end(self, run: int, finish_reasons: Sequence[str | None]) -> None:
+        """Say why each trace of the run ended. :meth:`close` packs its rows."""
         with written(self._name), self.database.transaction() as connection:
             traces = connection.execute("select number from trace where run = ? order by number", (run,)).fetchall()
             if len(traces) != len(finish_reasons):
@@ -255,10 +259,8 @@ class TapeWriter:
                     fix="give one reason a trace, None where it did not end",
                 )
             pairs = [(reason, trace) for reason, (trace,) in zip(finish_reasons, traces, strict=True)]
-            connection.executemany(_END_TRACE, pairs)
-            connection.execute(_END_RUN, (run,))
-        if pack:
-            self._pack(run, [trace for (trace,) in traces])
+            connection.executemany("update trace set finish_reason = ? where number = ?", pairs)
+            connection.execute("update run set finished = 1 where number = ?", (run,))
 
     def _pack(self, run: int, traces: Sequence[int]) -> None:
         """Pack a run in one transaction, part by part: a kill leaves all of its packs or none."""
@@ -267,7 +269,8 @@ class TapeWriter:
             connection.executemany("delete from packed where series = ? and owner = ?", series)
             for name, owner in series:
                 connection.executemany(_INSERT_PACK, pack(connection, name, owner))
-            connection.execute("update run set packed = 1 where number = ?", (run,))
+            connection.execute(_COUNT_TOKENS, (run,))
+            connection.execute(_COUNT_STEPS, (run,))
 
     def note(self, key: str, value: object) -> None:
         """Write down one JSON-able fact about the tape, in place of an earlier one of that name."""
@@ -307,6 +310,10 @@ class TapeWriter:
         self.close("complete" if error is None else "partial").close()
 
     def _finish(self, state: str) -> None:
+        with self.database.connection() as connection:
+            connection.execute(f"pragma wal_autocheckpoint = {PAGES_BETWEEN_CHECKPOINTS}").fetchall()
+        with contextlib.suppress(RecordingError):  # what has no room as rows stays as blocks
+            self.lay_out()
         unpacked = self.database.rows("select number from run where finished = 1 and packed = 0 order by number")
         for (run,) in unpacked:
             traces = self.database.rows("select number from trace where run = ? order by number", (run,))
@@ -322,6 +329,11 @@ class TapeWriter:
                 # A reader of another program may hold the file: then it stays as two files, nothing is lost.
                 with contextlib.suppress(sqlite3.OperationalError):
                     connection.execute("pragma journal_mode = delete").fetchall()
+
+
+def _add_pieces(connection: sqlite3.Connection, pieces: Iterable[Entry]) -> None:
+    rows = [(i, token, bytes(raw), int(special)) for i, token, raw, special in pieces]
+    connection.executemany("insert or ignore into piece values (?, ?, ?, ?)", rows)
 
 
 def _head(setting: Setting, notes: Mapping[str, Any]) -> _Head:

@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from tokentape.data.blocks import read_blocks
 from tokentape.data.consistency import Problem, joint_problems, step_problems, token_problems
 from tokentape.data.database import Database, understood
 from tokentape.data.manifest import HASHED, hash_table
@@ -34,7 +35,7 @@ def check(database: Database, version: int) -> list[Problem]:
         ask("sqlite", _sqlite)
         if found:
             return found  # what follows would say the same in other words
-        ask("manifest", _manifest)
+        ask("manifest", partial(_manifest, version))
         ask("setting", _fingerprint)
         ask("token", _texts)
         if version < SCHEMA_VERSION:
@@ -63,17 +64,19 @@ def _sqlite(connection: sqlite3.Connection) -> Iterator[Problem]:
         yield Problem("sqlite", f"row {row} of {table} points to a {parent} that is not there")
 
 
-def _manifest(connection: sqlite3.Connection) -> Iterator[Problem]:
+def _manifest(version: int, connection: sqlite3.Connection) -> Iterator[Problem]:
     (state,) = connection.execute("select value from tape where key = 'state'").fetchone()
     if state == '"recording"':
         return
     if state not in ('"complete"', '"partial"'):
         yield Problem("tape", f"its state is {state}")
     hashes = dict(connection.execute("select name, sha256 from manifest"))
-    for table in sorted({*HASHED, *hashes}):
+    tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+    known = {table for table in HASHED if table in tables or version == SCHEMA_VERSION}  # an older tape lacks some
+    for table in sorted({*known, *hashes}):
         if table not in hashes:
             yield Problem(table, "a finished tape has a hash of each table, and of this one none")
-        elif table not in HASHED or hash_table(connection, table) != hashes[table]:
+        elif table not in known or hash_table(connection, table) != hashes[table]:
             yield Problem(table, "the table is not as it was when the tape was finished")
 
 
@@ -130,18 +133,22 @@ def _run(run: _RunRow, connection: sqlite3.Connection) -> Iterator[Problem]:
     ).fetchall()
     if len(traces) != run.n_traces:
         yield Problem(where, f"it has {len(traces)} traces, {run.n_traces} were begun")
+    blocks = read_blocks(connection, run.number)
     steps, problems = _rows_and_packs(connection, "step", run.number, packed=bool(run.packed))
+    steps = np.concatenate([steps, blocks.steps])
     yield from problems
-    if run.finished and run.n_steps != len(steps):
-        yield Problem(where, f"{len(steps)} steps, {run.n_steps} when it was finished")
+    if run.packed and run.n_steps != len(steps):
+        yield Problem(where, f"{len(steps)} steps, {run.n_steps} when it was packed")
     yield from step_problems(where, steps)
     pointed_at = np.zeros(len(steps), np.int64)
     for number, n_prompt, prompt_ids, reason, n_tokens in traces:
         tokens, problems = _rows_and_packs(connection, "token", number, packed=bool(run.packed))
         yield from problems
+        if number in blocks.tokens:
+            tokens = np.concatenate([tokens, blocks.tokens[number].records])
         yield from _trace(f"trace {number}", n_prompt, prompt_ids, reason)
-        if run.finished and n_tokens != len(tokens):
-            yield Problem(f"trace {number}", f"{len(tokens)} tokens, {n_tokens} when it was finished")
+        if run.packed and n_tokens != len(tokens):
+            yield Problem(f"trace {number}", f"{len(tokens)} tokens, {n_tokens} when it was packed")
         yield from token_problems(f"trace {number}", tokens, n_prompt, len(steps))
         inside = tokens["step"][(tokens["step"] >= 0) & (tokens["step"] < len(steps))]
         pointed_at += np.bincount(inside, minlength=len(steps))[: len(steps)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,49 +13,51 @@ __all__ = ["Reducer", "rows"]
 CHUNK = 512
 """Width of the chunks whose maxima make the first level of the top-k."""
 
+FIXED = 8
+"""Columns before the candidates: logit of the chosen token, largest logit, ``Z``, ``sum exp(z - m) (z - m)``, rank; of the scores
+after the rules the first three (NaN without rules). After them come k candidate ids and k logits."""
+
 
 class Reducer:
     """Reduces ``[B, V]`` logits to a few numbers a row.
 
     With ``m = max z`` and ``Z = sum exp(z - m)``, the log-probability of token ``c`` is ``(z_c - m) - log Z``, and the entropy
-    ``log Z - sum exp(z - m) (z - m) / Z``. The scalar part is done in float64 (float32 on MPS, which has no float64), so that
-    the figures agree with ``log_softmax`` in float64 to better than 1e-6; torch's fused softmax would be faster, but its sum is
-    off by 1e-6 at large vocabularies. Work buffers are kept between calls: a fresh megabyte a step would be paged in and out
-    again each time.
+    ``log Z - sum exp(z - m) (z - m) / Z``. What runs over the vocabulary is done here, in float32 by torch's pairwise sums; the
+    rest by :func:`rows`, in float64 and out of the loop. The figures agree with ``log_softmax`` in float64 to better than
+    1e-6; torch's fused softmax would be faster, but its sum is off by 1e-6 at large vocabularies. Work buffers are kept
+    between calls: a fresh megabyte a step would be paged in and out again each time.
     """
 
     def __init__(self, candidates: int) -> None:
         self.candidates = candidates
         self._buffers: dict[tuple[int, ...], tuple[torch.Tensor, torch.Tensor]] = {}
 
+    @torch.inference_mode()
     def __call__(self, logits: torch.Tensor, ids: torch.Tensor, scores: torch.Tensor | None) -> torch.Tensor:
-        """``[B, 4 + 2k]``: logprob, entropy, rank, rules_logprob (NaN without rules), k candidate ids, k log-probabilities.
+        """``[B, FIXED + 2k]`` float32, for :func:`rows`. Does not wait for the device.
 
         ``logits`` ``[B, V]`` float32 before the rules, ``ids`` ``[B]`` the chosen tokens, ``scores`` ``[B, V]`` after the
-        rules or None. Does not wait for the device.
+        rules or None.
         """
-        wide = torch.float32 if logits.device.type == "mps" else torch.float64
-        n_vocab = logits.shape[1]
-        k = min(self.candidates, n_vocab)
+        k = min(self.candidates, logits.shape[1])
         best, chunk_best = self._maxima(logits)
-        chosen = logits.gather(1, ids[:, None])
+        at = ids[:, None]
+        chosen = logits.gather(1, at)
         shifted, weights = self._workspace(logits)
         # a masked logit is -inf, and 0 * -inf would be NaN where 0 is meant
         torch.sub(logits, best, out=shifted).clamp_(min=-1e30)
         torch.exp(shifted, out=weights)
-        total = weights.sum(1, keepdim=True).to(wide)
-        log_total = total.log()
-        mean_shift = torch.linalg.vecdot(weights, shifted).to(wide)[:, None] / total
-        best = best.to(wide)
-        columns = [
-            (chosen.to(wide) - best) - log_total,
-            log_total - mean_shift,
-            _ranks(logits, chosen, chunk_best).to(wide),
-            self._rules_logprob(scores, ids, wide),
-        ]
+        columns = [chosen, best, weights.sum(1, keepdim=True)]
+        # a sum of products by torch's own pairwise sum; vecdot would take four times as long
+        columns += [shifted.mul_(weights).sum(1, keepdim=True), _ranks(logits, chosen, chunk_best).float()]
+        if scores is None:
+            columns.append(logits.new_full((len(ids), 3), torch.nan))
+        else:
+            rules_best = scores.amax(1, keepdim=True)
+            columns += [scores.gather(1, at), rules_best, (scores - rules_best).exp_().sum(1, keepdim=True)]
         if k:
             values, indices = self._top(logits, chunk_best, k)
-            columns += [indices.to(wide), (values.to(wide) - best) - log_total]
+            columns += [indices.float(), values]  # an id below 2 ** 24 is exact
         return torch.cat(columns, 1)
 
     def _workspace(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -85,35 +89,52 @@ class Reducer:
             return torch.topk(logits, k, dim=1)
         n_vocab = logits.shape[1]
         chunk_ids = torch.topk(chunk_best, k, dim=1, sorted=False).indices
+        if n_vocab % CHUNK == 0:
+            width = chunk_ids[:, :, None].expand(-1, -1, CHUNK)
+            pool = logits.unflatten(1, (-1, CHUNK)).gather(1, width).flatten(1)
+            values, where = torch.topk(pool, k, dim=1)
+            return values, chunk_ids.gather(1, where // CHUNK) * CHUNK + where % CHUNK
         ids = (chunk_ids[:, :, None] * CHUNK + torch.arange(CHUNK, device=logits.device)).flatten(1)
         pool = logits.gather(1, ids.clamp(max=n_vocab - 1)).masked_fill_(ids >= n_vocab, -torch.inf)
         values, where = torch.topk(pool, k, dim=1)
         return values, ids.gather(1, where)
 
-    @staticmethod
-    def _rules_logprob(scores: torch.Tensor | None, ids: torch.Tensor, wide: torch.dtype) -> torch.Tensor:
-        if scores is None:
-            return torch.full((ids.shape[0], 1), torch.nan, dtype=wide, device=ids.device)
-        best = scores.amax(1, keepdim=True)
-        total = (scores - best).exp_().sum(1, keepdim=True).to(wide)
-        return (scores.gather(1, ids[:, None]).to(wide) - best.to(wide)) - total.log()
 
-
-def rows(packed: torch.Tensor) -> list[tuple[Any, ...]]:
-    """One ``(logprob, entropy, rank, rules_logprob, candidates)`` a sequence, from what a :class:`Reducer` gave.
+def rows(packed: Sequence[torch.Tensor | None]) -> list[list[tuple[Any, ...]] | None]:
+    """``(logprob, entropy, rank, rules_logprob, candidates)`` for each step and sequence, from what a :class:`Reducer` gave at
+    each step.
 
     A figure that is not finite (a model whose logits hold NaN or infinities) is None.
     """
-    k = (packed.shape[1] - 4) // 2
-    return [_row(values, k) for values in packed.tolist()]
+    there = [one for one in packed if one is not None]
+    if not there:
+        return [None] * len(packed)
+    k = (there[0].shape[1] - FIXED) // 2
+    values = iter(torch.cat(there).tolist())  # one copy from the device for all steps
+    return [None if one is None else [_row(next(values), k) for _ in range(len(one))] for one in packed]
 
 
 def _row(values: list[float], k: int) -> tuple[Any, ...]:
-    # x - x is 0 for finite x alone
-    logprob, entropy, rank, rules = (value if value - value == 0 else None for value in values[:4])
-    pairs = zip(values[4 : 4 + k], values[4 + k :], strict=True)
-    candidates = tuple((int(i), lp) for i, lp in pairs if lp - lp == 0)
-    return logprob, entropy, None if rank is None or logprob is None else int(rank), rules, candidates
+    chosen, best, total, mean_shift, rank, rules_chosen, rules_best, rules_total = values[:FIXED]
+    log_total = _log(total)
+    logprob = _finite((chosen - best) - log_total)
+    pairs = zip(values[FIXED : FIXED + k], values[FIXED + k :], strict=True)
+    found = [(int(i), (value - best) - log_total) for i, value in pairs]
+    return (
+        logprob,
+        _finite(log_total - mean_shift / total) if total else None,
+        None if logprob is None else int(rank),
+        _finite((rules_chosen - rules_best) - _log(rules_total)),
+        tuple(pair for pair in found if _finite(pair[1]) is not None),
+    )
+
+
+def _log(value: float) -> float:
+    return math.log(value) if value > 0 else math.nan
+
+
+def _finite(value: float) -> float | None:
+    return value if value - value == 0 else None  # x - x is 0 for finite x alone
 
 
 def _ranks(logits: torch.Tensor, chosen: torch.Tensor, chunk_best: torch.Tensor | None) -> torch.Tensor:
@@ -123,10 +144,13 @@ def _ranks(logits: torch.Tensor, chosen: torch.Tensor, chunk_best: torch.Tensor 
     """
     if chunk_best is None or logits.device.type != "cpu":
         return 1 + (logits > chosen).sum(1, keepdim=True)
+    larger = chunk_best > chosen
+    if not larger.any():  # as with greedy search
+        return torch.ones_like(chosen, dtype=torch.long)
     n_chunks = logits.shape[1] // CHUNK
     chunks = logits[:, : n_chunks * CHUNK].unflatten(1, (n_chunks, CHUNK))
     counts = (logits[:, n_chunks * CHUNK :] > chosen).sum(1, keepdim=True)
-    larger = chunk_best[:, :n_chunks] > chosen
+    larger = larger[:, :n_chunks]
     for row in larger.any(1).nonzero().flatten().tolist():
         counts[row] += (chunks[row][larger[row]] > chosen[row]).sum()
     return 1 + counts

@@ -11,7 +11,7 @@ import gc
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tokentape.clock import Clock, CudaClock
@@ -27,32 +27,8 @@ __all__ = ["TIERS", "DistributionProbe", "MachineProbe", "MemoryProbe", "TimingP
 
 TIERS = ("timing", "distribution")
 
-READING_INTERVAL_NS = 50_000_000
-"""A system call costs microseconds, tens of them when the caches are full of a model. So short steps share a reading of the
-machine and of the memory, and are null in between. A step that takes twice as long as usual has its own, and so have the
-first and the last step of a run."""
-
-
-class _Readings:
-    """Says when it is time for the next reading."""
-
-    def __init__(self) -> None:
-        self._before_ns = self._next_ns = 0
-        self._usual_ns = 0.0
-
-    def due(self, tick: Tick) -> bool:
-        now = time.perf_counter_ns()
-        took, self._before_ns = now - self._before_ns, now
-        slow = took > 2 * self._usual_ns
-        self._usual_ns += (took - self._usual_ns) / 16
-        if now < self._next_ns and not slow and not tick.last:
-            return False
-        self._next_ns = now + READING_INTERVAL_NS
-        return True
-
-    def again(self) -> None:
-        """A run starts: its first step is due in any case."""
-        self._before_ns, self._next_ns = time.perf_counter_ns(), 0
+Column = list[Any] | int | None
+"""Values of some ticks, or one for all of them."""
 
 
 class TimingProbe:
@@ -60,23 +36,21 @@ class TimingProbe:
 
     name = "timing"
     series = "step"
+    every_tick = False  # the marks travel in the tick itself
     needs = frozenset({"device_clock"})
     columns = ("forward_ns", "device_ns")
 
-    def __init__(self) -> None:
-        self._clock: Clock | None = None
-
-    def begin(self, clock: Clock) -> None:
-        self._clock = clock
+    def begin(self, clock: Clock, ask: Callable[[], None]) -> None:
+        pass
 
     def keep(self, tick: Tick) -> None:
-        return None  # the marks travel in the tick itself
+        return None
 
-    def resolve(self, kept: None, tick: Tick) -> tuple[int | None, int | None]:
-        assert self._clock is not None
-        forward = None if tick.forward is None else self._clock.ns(tick.forward[1], since=tick.forward[0])
-        device = None if tick.device is None else CudaClock.ns(tick.device[1], since=tick.device[0])
-        return forward, device
+    def resolve(self, kept: Sequence[None], ticks: Sequence[Tick]) -> tuple[Column, Column]:
+        forward = [None if tick.forward is None else tick.forward[1] - tick.forward[0] for tick in ticks]
+        if ticks[0].device is None:  # there is a device clock or there is none
+            return forward, None
+        return forward, [tick.device and CudaClock.ns(tick.device[1], since=tick.device[0]) for tick in ticks]
 
     def end(self) -> None:
         pass
@@ -85,12 +59,13 @@ class TimingProbe:
 class MachineProbe:
     """What else the machine did: CPU time and involuntary context switches of the loop's thread, garbage collections.
 
-    Collections are counted in each step, from the end of the one before (for the first, from the start of the run). CPU time
-    and switches are counted from the reading before.
+    All are counted from the reading before (at first, from the start of the run). A collection asks for a reading, so that
+    the step it fell into is known, and steps between readings had none.
     """
 
     name = "machine"
     series = "step"
+    every_tick = False
     needs: frozenset[str] = frozenset()
     columns = ("cpu_ns", "switches", "gc_count", "gc_ns")
 
@@ -98,14 +73,14 @@ class MachineProbe:
         self._collections = 0
         self._collecting_ns = 0
         self._collection_start = 0
-        self._readings = _Readings()
+        self._ask: Callable[[], object] = int  # does nothing
         self._last: tuple[int, int | None, int] | None = None
         self._who = getattr(resource, "RUSAGE_THREAD", None)  # Linux only
 
-    def begin(self, clock: Clock) -> None:
+    def begin(self, clock: Clock, ask: Callable[[], None]) -> None:
         self._collections = self._collecting_ns = 0
+        self._ask = ask
         gc.callbacks.append(self._on_collection)
-        self._readings.again()
         self._last = self._read()
 
     def _on_collection(self, phase: str, info: dict[str, int]) -> None:
@@ -114,6 +89,7 @@ class MachineProbe:
         else:
             self._collections += 1
             self._collecting_ns += time.perf_counter_ns() - self._collection_start
+            self._ask()
 
     def _read(self) -> tuple[int, int | None, int]:
         # getrusage tells CPU time too, but as of the scheduler's last tick; this clock is exact
@@ -122,10 +98,7 @@ class MachineProbe:
 
     def keep(self, tick: Tick) -> tuple[int | None, int | None, int, int]:
         collections, collecting_ns = self._collections, self._collecting_ns
-        if collections:
-            self._collections = self._collecting_ns = 0
-        if not self._readings.due(tick):
-            return None, None, collections, collecting_ns
+        self._collections = self._collecting_ns = 0
         now = self._read()
         before, self._last = self._last or now, now
         if now[2] != before[2]:  # another thread runs the loop now, with counts of its own
@@ -134,9 +107,9 @@ class MachineProbe:
         return now[0] - before[0], switches, collections, collecting_ns
 
     def resolve(
-        self, kept: tuple[int | None, int | None, int, int], tick: Tick
-    ) -> tuple[int | None, int | None, int, int]:
-        return kept
+        self, kept: Sequence[tuple[int | None, int | None, int, int] | None], ticks: Sequence[Tick]
+    ) -> Sequence[Column]:
+        return _transposed(kept, (None, None, 0, 0))
 
     def end(self) -> None:
         with contextlib.suppress(ValueError):
@@ -144,29 +117,26 @@ class MachineProbe:
 
 
 class MemoryProbe:
-    """Bytes held after a step: key-value cache and recurrent state, the process, the device. Read as often as the machine."""
+    """Bytes held after a step: key-value cache and recurrent state, the process, the device."""
 
     name = "memory"
     series = "step"
+    every_tick = False
     needs = frozenset({"cache"})
     columns = ("cache_bytes", "rss_bytes", "device_bytes")
 
     def __init__(self) -> None:
         self._statm: int | None = None
-        self._readings = _Readings()
         self._page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
         self._cache_bytes: Callable[[Any], int | None] | None = None
 
-    def begin(self, clock: Clock) -> None:
-        self._readings.again()
+    def begin(self, clock: Clock, ask: Callable[[], None]) -> None:
         try:
             self._statm = os.open("/proc/self/statm", os.O_RDONLY)
         except OSError:  # no /proc: macOS, Windows
             self._statm = None
 
-    def keep(self, tick: Tick) -> tuple[int | None, bytes | None, int | None] | None:
-        if not self._readings.due(tick):
-            return None
+    def keep(self, tick: Tick) -> tuple[int | None, bytes | None, int | None]:
         held = None
         if tick.cache is not None:
             if self._cache_bytes is None:
@@ -177,17 +147,24 @@ class MemoryProbe:
         return held, None if self._statm is None else os.pread(self._statm, 64, 0), _device_bytes(tick.ids)
 
     def resolve(
-        self, kept: tuple[int | None, bytes | None, int | None] | None, tick: Tick
-    ) -> tuple[int | None, int | None, int | None]:
-        if kept is None:
-            return None, None, None
-        held, statm, device = kept
-        return held, None if statm is None else int(statm.split()[1]) * self._page, device
+        self, kept: Sequence[tuple[int | None, bytes | None, int | None] | None], ticks: Sequence[Tick]
+    ) -> Sequence[Column]:
+        held, statm, device = _transposed(kept, (None, None, None))
+        if isinstance(statm, list):
+            statm = [None if read is None else int(read.split()[1]) * self._page for read in statm]
+        return held, statm, device
 
     def end(self) -> None:
         if self._statm is not None:
             os.close(self._statm)
             self._statm = None
+
+
+def _transposed(kept: Sequence[tuple[Any, ...] | None], between: tuple[Any, ...]) -> Sequence[Column]:
+    """Columns of what was kept at readings; ``between`` stands for the ticks without."""
+    if not any(kept):
+        return between
+    return [list(column) for column in zip(*(between if one is None else one for one in kept), strict=True)]
 
 
 def _device_bytes(ids: Any) -> int | None:
@@ -202,12 +179,13 @@ def _device_bytes(ids: Any) -> int | None:
 class DistributionProbe:
     """What the model believed at each step, reduced where the logits lie.
 
-    ``resolve`` gives, for each sequence, ``(logprob, entropy, rank, rules_logprob, candidates)``; ``candidates`` is the number
-    of most likely tokens kept.
+    ``resolve`` gives, for each tick and sequence, ``(logprob, entropy, rank, rules_logprob, candidates)``; ``candidates`` is
+    the number of most likely tokens kept.
     """
 
     name = "distribution"
     series = "token"
+    every_tick = True
     needs = frozenset({"logits"})
     columns = ("logprob", "entropy", "rank", "rules_logprob", "candidates")
 
@@ -221,7 +199,7 @@ class DistributionProbe:
         self.n_candidates = candidates
         self._reduce: Any = None
 
-    def begin(self, clock: Clock) -> None:
+    def begin(self, clock: Clock, ask: Callable[[], None]) -> None:
         self._reduce = None
 
     def keep(self, tick: Tick) -> Any:
@@ -233,12 +211,12 @@ class DistributionProbe:
             self._reduce = Reducer(self.n_candidates)
         return self._reduce(tick.logits, tick.ids, tick.scores)
 
-    def resolve(self, kept: Any, tick: Tick) -> tuple[Any, ...]:
-        if kept is None:
+    def resolve(self, kept: Sequence[Any], ticks: Sequence[Tick]) -> Sequence[Any]:
+        if all(one is None for one in kept):
             return ()
         from tokentape.models.distribution import rows
 
-        return tuple(rows(kept))
+        return rows(kept)
 
     def end(self) -> None:
         pass

@@ -1,7 +1,7 @@
-"""The recorder: ticks go in, rows come out; marks become numbers here, once.
+"""The recorder: ticks go in, blocks of records come out; marks become numbers here, once.
 
-``add`` runs inside somebody's loop, so it only lets the probes note what they need and puts the tick on a queue. A second
-thread takes the queue several times a second, turns it into rows, and appends them to the tape in one transaction.
+``add`` runs inside somebody's loop. It lets the probes note what cannot wait and puts the tick on a queue; several times a second
+the queue becomes a block, which is appended to the tape in one transaction. Rows are made of the blocks when the tape is closed.
 """
 
 from __future__ import annotations
@@ -23,50 +23,31 @@ from tokentape.data.setting import Setting
 from tokentape.data.store import TapeWriter
 from tokentape.data.tape import Tape, open_tape
 from tokentape.errors import RecordingError, TokentapeError
-from tokentape.recorder.rows import Made, RowMaker
+from tokentape.recorder.progress import Progress
+from tokentape.recorder.rows import RowMaker
 from tokentape.recorder.tick import LiveRun, Probe, Tick
 
-__all__ = ["Progress", "Recorder"]
+__all__ = ["Recorder"]
 
 WORDY = frozenset(
     {"stop_strings", "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "force_words_ids"}
 )
 """Options of ``generate()`` that hold words, or ids that stand for words."""
 
-FLUSH_SECONDS = 0.15
-"""How long a row may wait in memory. A killed process loses no more than this and the transaction under way."""
+FLUSH_NS = 200_000_000
+"""How long steps may wait in memory. A killed process loses no more than this, the grace and the transaction under way."""
 
+FEW = 12
+FEW_FLUSH_NS = 2_000_000_000
+"""How long so few steps may wait: where steps are long, a transaction for each of them would be most of what recording costs."""
 
-@dataclass(slots=True)
-class Progress:
-    """How far a run has come; handed to an observer after each transaction, on the recorder's thread.
+GRACE_NS = 25_000_000
+"""How much longer the recorder's thread waits for the loop to write, which then is in a step that takes longer."""
 
-    ``text`` is what the first trace has said so far, ``gaps_ns`` and ``surprise`` its last 64 steps (surprise in nats, None
-    where unknown), ``n_tokens`` the tokens of all its traces, ``elapsed_ns`` the host time since the run began.
-    """
-
-    n_tokens: int = 0
-    n_steps: int = 0
-    elapsed_ns: int = 0
-    data: bytearray = field(default_factory=bytearray)
-    gaps_ns: deque[int] = field(default_factory=lambda: deque(maxlen=64))
-    surprise: deque[float | None] = field(default_factory=lambda: deque(maxlen=64))
-    last_ns: int = 0
-
-    @property
-    def text(self) -> str:
-        """The text so far, without a character whose last bytes have not come yet."""
-        return self.data.decode("utf-8", errors="ignore")
-
-    def take(self, made: Made, start_ns: int) -> None:
-        """One more step."""
-        self.n_steps += 1
-        self.n_tokens += len(made.tokens)
-        self.elapsed_ns = made.end_ns - start_ns
-        self.gaps_ns.append(made.end_ns - (self.last_ns or start_ns))
-        self.surprise.append(made.first_surprise)
-        self.data += made.first_data
-        self.last_ns = made.end_ns
+READING_NS = 250_000_000
+"""A system call costs ten microseconds and more when the caches are full of a model. So short steps share a reading of the
+machine and of the memory, and are null in between. A step that takes twice as long as usual has its own, as has one in which
+garbage was collected, and so have the first and the last step of a run."""
 
 
 @dataclass(slots=True)
@@ -85,15 +66,6 @@ class _Ended:
     """A run is over."""
 
     reasons: list[str | None]
-
-
-@dataclass(slots=True)
-class _Unwritten:
-    """Rows that have been made and are not on the tape yet."""
-
-    steps: list[tuple[Any, ...]] = field(default_factory=list)
-    tokens: list[tuple[Any, ...]] = field(default_factory=list)
-    pieces: list[tuple[int, str, bytes, bool]] = field(default_factory=list)
 
 
 class Recorder:
@@ -119,7 +91,7 @@ class Recorder:
     ) -> None:
         self.needs: frozenset[str] = frozenset().union(*(probe.needs for probe in probes))
         self.probes = tuple(probes)
-        self._keeps = [probe.keep for probe in probes]
+        self._at_every_tick = any(probe.every_tick for probe in probes)
         self._clock = clock
         self._text = text
         self._observer = observer
@@ -127,18 +99,23 @@ class Recorder:
         kept = {"probes": [probe.name for probe in probes], "clock": clock.name, "text": text, **(notes or {})}
         kept["origin_unix_ns"] = time.time_ns() - clock.ns(clock.mark(), since=self._origin)
         self._writer = TapeWriter.create(path, setting, notes=kept, overwrite=overwrite)
-        self._queue: deque[_Begun | tuple[Tick, list[Any]] | _Ended] = deque()
+        self._queue: deque[_Begun | tuple[Tick, list[Any] | None] | _Ended] = deque()
         self._fence: Callable[[], Any] | None = None
         self._n_under_way = 0  # traces of the run that the loop is in
         self._run: _Begun | None = None  # the run that rows are being made of, which may be an earlier one
-        self._unwritten = _Unwritten()
         self._failure: BaseException | None = None
         self._observers_error: Exception | None = None
         self._broken = False  # the failure is not one that a second try could mend
         self._complete = True
-        self._closing = threading.Event()
+        self._flushing = threading.Lock()
+        self._closing = threading.Lock()  # held until then; waiting for it costs less than an Event
+        self._closing.acquire()
         self._thread: threading.Thread | None = None
+        self._in_the_loop = False  # the loop's own thread writes
         self._tape: Tape | None = None
+        # moments of time.perf_counter_ns, and how long a step usually takes
+        self._read_at = self._flush_at = self._before = 0
+        self._usual_ns = 0
 
     # -- in the loop ---------------------------------------------------------------------------------------------------
 
@@ -148,24 +125,48 @@ class Recorder:
         With ``own_thread`` False nothing is written before :meth:`flush` or :meth:`close` is called.
         """
         for probe in self.probes:
-            probe.begin(self._clock)
+            probe.begin(self._clock, self._ask)
         self._fence = live.fence
+        # Handing a block over to the other thread costs the loop more than writing it: two threads share one interpreter. But
+        # the loop must not wait for a device, nor for whoever observes.
+        self._in_the_loop = own_thread and live.fence is None and self._observer is None
         now = self._clock.mark()
         own_ns = 0 if live.prepared is None else self._clock.ns(now, since=live.prepared)
         run = replace(live.run, start_ns=self._ns(live.start) + own_ns)
-        self._queue.append(_Begun(run if self._text else _without_text(run), live))
         self._n_under_way = len(run.traces)
+        self._before = time.perf_counter_ns()
+        if not self._queue:  # else what an earlier run left in it is due as before
+            self._flush_at = self._before + FLUSH_NS
+        self._queue.append(_Begun(run if self._text else _without_text(run), live))
+        self._read_at = self._usual_ns = 0
         if self._thread is None and own_thread:
-            self._thread = threading.Thread(target=self._flush_often, name="tokentape-writer", daemon=True)
+            self._thread = threading.Thread(target=self._flush_when_due, name="tokentape-writer", daemon=True)
             self._thread.start()
 
+    def _ask(self) -> None:
+        self._read_at = 0
+
     def add(self, tick: Tick) -> None:
-        """Keep what the probes want of a tick, and let its tensors die. Never waits: not for a device, not for the disk."""
-        kept = [keep(tick) for keep in self._keeps]
+        """Keep what the probes want of a tick, and let its tensors die. Does not wait for a device."""
+        now = time.perf_counter_ns()
+        took = now - self._before
+        usual = self._usual_ns or took
+        if now >= self._read_at or took > 2 * usual or tick.last:
+            self._read_at = now + READING_NS
+            kept: list[Any] | None = [probe.keep(tick) for probe in self.probes]
+        elif self._at_every_tick:
+            kept = [probe.keep(tick) if probe.every_tick else None for probe in self.probes]
+        else:
+            kept = None
+        self._usual_ns = usual + ((took - usual) >> 4)
         tick.release()
         if self._fence is not None:
             tick.ready = self._fence()
         self._queue.append((tick, kept))
+        if self._in_the_loop and now >= self._flush_at and self._is_due(now):
+            self.flush()
+            now = time.perf_counter_ns()
+        self._before = now
 
     def end(self, finish_reasons: Iterable[str | None]) -> None:
         """The run is over, with one reason a trace. Its last rows reach the tape a moment later, or with :meth:`close`."""
@@ -177,20 +178,44 @@ class Recorder:
         self._n_under_way = 0
         self._queue.append(_Ended(reasons))
 
-    # -- on the other thread -------------------------------------------------------------------------------------------
+    # -- from ticks to the tape ----------------------------------------------------------------------------------------
 
     def _ns(self, mark: Any) -> int:
         return self._clock.ns(mark, since=self._origin)
 
-    def _flush_often(self) -> None:
+    def _flush_when_due(self) -> None:
+        """The other thread: writes where the loop does not, or is late because a step takes long."""
         with contextlib.suppress(AttributeError, OSError):  # not everywhere, and not everywhere allowed
             # waking up must not push the loop off its core: this thread takes the other one, or waits its turn
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-        while not self._closing.wait(FLUSH_SECONDS):
-            self.flush()
+        while True:
+            now = time.perf_counter_ns()
+            wait = self._flush_at + GRACE_NS * self._in_the_loop - now
+            if wait <= 0:
+                if self._is_due(now):
+                    self.flush()
+                wait = FLUSH_NS
+            if self._closes_within(wait / 1e9):
+                return
+
+    def _is_due(self, now: int) -> bool:
+        """Whether to write, the usual time having passed since it was done last."""
+        return not self._in_the_loop or len(self._queue) > FEW or now >= self._flush_at + FEW_FLUSH_NS - FLUSH_NS
+
+    def _closes_within(self, seconds: float) -> bool:
+        return self._closing.acquire(timeout=seconds)
 
     def flush(self) -> None:
-        """Turn into rows what has been added, and write it. The recorder's own thread does this several times a second."""
+        """Write what has been added, as one block. Called several times a second, by the loop or by the recorder's thread."""
+        if not self._flushing.acquire(blocking=False):
+            return  # the other thread is at it
+        try:
+            self._flush()
+        finally:
+            self._flush_at = time.perf_counter_ns() + FLUSH_NS
+            self._flushing.release()
+
+    def _flush(self) -> None:
         if self._broken:
             return
         waiting = len(self._queue)
@@ -200,6 +225,11 @@ class Recorder:
             self._failure = error  # what is unwritten stays in memory; close() tries again
         except Exception as error:  # told by close(): raising here would only end this thread
             self._failure, self._broken = error, True
+            with contextlib.suppress(TokentapeError):
+                self._append()
+        except BaseException:  # Ctrl-C in the middle: what is on the tape is whole, and would not be if this went on
+            self._broken = True
+            raise
         else:
             self._failure = None
             if waiting and self._run is not None:
@@ -222,11 +252,9 @@ class Recorder:
             elif isinstance(head, _Ended):
                 self._append()
                 assert self._run is not None
-                self._writer.end(
-                    self._run.number, head.reasons, pack=False
-                )  # close() packs: here it would take the lock
+                self._writer.end(self._run.number, head.reasons)
             else:
-                self._make_rows()
+                self._make_records()
                 continue
             self._queue.popleft()
         self._append()
@@ -235,32 +263,38 @@ class Recorder:
         """Write down the run and its traces, which is before their first step."""
         numbers = self._writer.begin(begun.run)
         begun.number = numbers.number
-        begun.rows = RowMaker(numbers.number, numbers.trace_numbers, begun.live, self.probes, self._ns, text=self._text)
-        self._unwritten.pieces.extend(begun.rows.prompt_pieces())
+        begun.rows = RowMaker(numbers.trace_numbers, begun.live, self.probes, self._origin, text=self._text)
         self._run = begun
 
-    def _make_rows(self) -> None:
-        """Rows of the ticks at the head of the queue."""
-        unwritten, run = self._unwritten, self._run
+    def _make_records(self) -> None:
+        """Records of the ticks at the head of the queue."""
+        run = self._run
         assert run is not None and run.rows is not None
-        with run.live.aside() if run.live.aside is not None else contextlib.nullcontext():
-            while self._queue and isinstance(head := self._queue[0], tuple):
-                self._queue.popleft()
-                made = run.rows.make(*head)
-                unwritten.steps.append(made.step)
-                unwritten.tokens.extend(made.tokens)
-                unwritten.pieces.extend(made.pieces)
-                if self._observer is not None:
-                    run.progress.take(made, run.run.start_ns or 0)
+        ticks, kept = [], []
+        while self._queue and isinstance(head := self._queue[0], tuple):
+            ticks.append(head[0])
+            kept.append(head[1])
+            self._queue.popleft()
+        watched = self._observer is not None
+        if run.live.aside is None:
+            made = run.rows.make(ticks, kept, watched=watched)
+        else:
+            with run.live.aside():
+                made = run.rows.make(ticks, kept, watched=watched)
+        if made is not None:
+            run.progress.take(made, run.run.start_ns or 0)
 
     def _append(self) -> None:
-        unwritten = self._unwritten
-        if unwritten.pieces:
-            self._writer.add_pieces(unwritten.pieces)
-            unwritten.pieces = []
-        if unwritten.steps:
-            self._writer.append(unwritten.steps, unwritten.tokens)
-            unwritten.steps, unwritten.tokens = [], []
+        """Append the block, if there is something in it."""
+        if self._run is None or self._run.rows is None:
+            return
+        rows = self._run.rows
+        if len(rows.draft):
+            self._writer.append_block(self._run.number, rows.draft, rows.pieces)
+        elif rows.pieces:
+            self._writer.add_pieces(rows.pieces)
+        rows.draft.clear()
+        rows.pieces.clear()
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
 
@@ -279,10 +313,14 @@ class Recorder:
         """Stop the thread, write what is left, make the file whole, and open it for reading."""
         if self._tape is not None:
             return
-        self._closing.set()
+        self._closing.release()
         if self._thread is not None:
             self._thread.join()
         self.flush()
+        if self._broken:
+            self._end_run_on_tape()
+        if self._failure is None:
+            self._lay_out()
         if isinstance(self._failure, RecordingError):
             self._move_aside(self._failure)
         self._tape = self._writer.close("complete" if self._complete and self._failure is None else "partial")
@@ -290,6 +328,19 @@ class Recorder:
             raise self._failure
         if self._observers_error is not None:
             raise self._observers_error
+
+    def _end_run_on_tape(self) -> None:
+        """Say why the run ended of which not everything could be written."""
+        rest = next((item for item in self._queue if not isinstance(item, tuple)), None)
+        if self._run is not None and isinstance(rest, _Ended):
+            with contextlib.suppress(TokentapeError):
+                self._writer.end(self._run.number, rest.reasons)
+
+    def _lay_out(self) -> None:
+        try:
+            self._writer.lay_out()
+        except RecordingError as error:
+            self._failure = error
 
     def _move_aside(self, failure: RecordingError) -> None:
         """Save all of the tape where there is room, and go on there; the failure then says where."""
@@ -301,6 +352,7 @@ class Recorder:
                 tape.save(place)
             self._writer = TapeWriter.resume(place)
             self._write()
+            self._writer.lay_out()
         except TokentapeError as error:
             self._writer = first
             raise failure from error

@@ -1,169 +1,225 @@
-"""Ticks become rows: marks become nanoseconds, tensors become numbers, ids become bytes."""
+"""Ticks become records, many at once: marks become nanoseconds, tensors become numbers, ids become bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from tokentape.data.packing import candidates_json
+from tokentape.data.blocks import Draft, DraftTokens
 from tokentape.data.schema import KINDS, STEP_COLUMNS
-from tokentape.recorder.tick import LiveRun, Probe, Speller, Tick
+from tokentape.recorder.tick import LiveRun, Probe, Said, Speller, Tick
 
 __all__ = ["Made", "RowMaker"]
 
-_FROM_PROBES = tuple(column.name for column in STEP_COLUMNS[8:])
-_Belief = tuple[Any, Any, Any, Any, Any]
+Kept = Sequence[Any]
+"""What each probe kept of a tick."""
+
+_UNKNOWN = (None, None, None, None, None)
 """Log-probability, entropy, rank, log-probability after the rules, candidates."""
 
-_UNKNOWN: _Belief = (None, None, None, None, None)
+_NUMBER_OF = {kind: number for number, kind in enumerate(KINDS)}
+_FROM_PROBES = tuple(column.name for column in STEP_COLUMNS[8:])
 
 
 @dataclass(slots=True)
-class Made:
-    """The rows of one tick, in the order of the schema, and the little that a live line shows of it."""
+class _Tokens:
+    """Columns of the tokens of some ticks. A column is a list, or one value for all."""
 
-    step: tuple[Any, ...]
-    tokens: list[tuple[Any, ...]]
-    pieces: list[tuple[int, str, bytes, bool]]
-    end_ns: int
-    first_data: bytes
-    first_surprise: float | None
+    n: int = 0
+    traces: Any = field(default_factory=list)
+    positions: Any = field(default_factory=list)
+    steps: Any = field(default_factory=list)
+    ids: Any = field(default_factory=list)
+    beliefs: Any = field(default_factory=list)
+    forced: Any = field(default_factory=list)
+    overshoot: Any = field(default_factory=list)
+    data: Any = field(default_factory=list)
+
+    def add(self, trace: int, position: int, step: int, said: Said) -> None:
+        self.n += 1
+        self.traces.append(trace)
+        self.positions.append(position)
+        self.steps.append(step)
+        self.ids.append(said.id)
+        self.beliefs.append((said.logprob, said.entropy, said.rank, said.rules_logprob, said.candidates))
+        self.forced.append(+said.forced)
+        self.overshoot.append(+said.overshoot)
+        self.data.append(said.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The little that a live line shows of some ticks: when each ended, and the bytes and surprise of the first sequence."""
+
+    n_tokens: int
+    ends_ns: Sequence[int]
+    first_data: Sequence[bytes]
+    first_surprise: Sequence[float | None]
 
 
 class RowMaker:
-    """Makes the rows of one run, tick by tick and in order.
+    """Makes the records of one run, in order, into ``draft``; new entries of the vocabulary go to ``pieces``.
 
-    ``ns`` turns a mark of the source's clock into nanoseconds since the tape's origin. With ``text`` False, ids and bytes stay
-    out of the rows.
+    ``origin`` is the mark of the source's clock from which the tape counts. With ``text`` False, ids and bytes stay out of the
+    tape.
     """
 
     def __init__(
-        self,
-        run_number: int,
-        trace_numbers: Sequence[int],
-        live: LiveRun,
-        probes: Sequence[Probe],
-        ns: Callable[[Any], int],
-        *,
-        text: bool,
+        self, trace_numbers: Sequence[int], live: LiveRun, probes: Sequence[Probe], origin: int, *, text: bool
     ) -> None:
-        self.n_traces = len(trace_numbers)
-        self._run = run_number
+        self.draft = Draft()
+        self.pieces: list[tuple[int, str, bytes, bool]] = []
         self._traces = tuple(trace_numbers)
-        self._ns = ns
+        self._origin = origin
         self._text = text
         self._index = 0
         self._positions = [head.n_prompt for head in live.run.traces]
-        self._spellers: tuple[Speller | None, ...] = tuple(live.spellers) or (None,) * self.n_traces
-        self._heads = live.run.traces
+        self._spellers: tuple[Speller | None, ...] = tuple(live.spellers) or (None,) * len(self._traces)
         self._seen: set[int] = set()
         self._step_probes = [(i, probe) for i, probe in enumerate(probes) if probe.series == "step"]
-        self._token_probes = [(i, probe) for i, probe in enumerate(probes) if probe.series == "token"]
-        names = [name for _, probe in self._step_probes for name in probe.columns]
-        self._order = [names.index(name) if name in names else None for name in _FROM_PROBES]
+        self._token_probe = next(((i, probe) for i, probe in enumerate(probes) if probe.series == "token"), None)
+        for head, speller in zip(live.run.traces, self._spellers, strict=True):
+            self._keep_pieces(head.prompt_ids or (), speller)
 
-    def prompt_pieces(self) -> list[tuple[int, str, bytes, bool]]:
-        """The vocabulary entries of the prompts."""
-        pieces: list[tuple[int, str, bytes, bool]] = []
-        for head, speller in zip(self._heads, self._spellers, strict=True):
-            for token_id in head.prompt_ids or ():
-                pieces.extend(self._piece(token_id, speller))
-        return pieces
+    def make(self, ticks: Sequence[Tick], kept: Sequence[Kept | None], *, watched: bool = False) -> Made | None:
+        """The records of some ticks, with what the probes kept of each (None where no probe did).
 
-    def make(self, tick: Tick, kept: Sequence[Any]) -> Made:
-        """The rows of ``tick``; ``kept`` has what each probe kept of it."""
-        if tick.ready is not None:
-            tick.ready.synchronize()
-        found: list[Any] = []
+        Returns what an observer is told, where one is ``watched``.
+        """
+        if ticks[-1].ready is not None:
+            for tick in ticks:
+                tick.ready.synchronize()
+        index = range(self._index, self._index + len(ticks))
+        plain = len(self._traces) == 1 and all(
+            tick.said is None and tick.live is None and tick.forced is None for tick in ticks
+        )
+        tokens = self._one_each(ticks, kept, index) if plain else self._any_number(ticks, kept, index)
+        found: dict[str, Any] = {}
         for i, probe in self._step_probes:
-            found += probe.resolve(kept[i], tick)
-        made = Made((), [], [], self._ns(tick.end), b"", None)
-        if tick.said is None:
-            self._add_ids(made, tick, kept)
-        else:
-            for said in tick.said:
-                belief = (said.logprob, said.entropy, said.rank, said.rules_logprob, said.candidates)
-                self._add_token(made, said.row, said.id, said.data, belief, said.forced, said.overshoot)
-        made.step = (
-            self._run,
-            self._index,
-            KINDS.index(tick.kind),
-            tick.batch,
-            tick.context,
-            tick.n_in,
-            len(made.tokens),
-            self._ns(tick.start),
-            made.end_ns,
-            *[None if where is None else found[where] for where in self._order],
+            columns = probe.resolve([None if one is None else one[i] for one in kept], ticks)
+            found |= zip(probe.columns, columns, strict=True)
+        origin = self._origin
+        ends = [tick.end - origin for tick in ticks]
+        self.draft.add(
+            len(ticks),
+            (
+                index,
+                _same([_NUMBER_OF[tick.kind] for tick in ticks]),
+                _same([tick.batch for tick in ticks]),
+                [tick.context for tick in ticks],
+                _same([tick.n_in for tick in ticks]),
+                1 if plain else _counted(tokens.steps, index),
+                [tick.start - origin for tick in ticks],
+                ends,
+                *[found.get(name) for name in _FROM_PROBES],
+            ),
+            self._drafted(tokens) if tokens.n else None,
         )
-        self._index += 1
-        return made
+        self._index = index.stop
+        return _made(tokens, self._traces[0], ends, index) if watched else None
 
-    def _add_ids(self, made: Made, tick: Tick, kept: Sequence[Any]) -> None:
-        """The tokens of a tick that carries tensors: one a sequence that was still unfinished."""
-        live = None if tick.live is None else tick.live.tolist()
-        if live is not None and not any(live):
-            return  # the loop ran past the end of all sequences: no token of this step belongs to any
-        forced = None if tick.forced is None else tick.forced.tolist()
-        beliefs: Sequence[_Belief] = ()
-        for i, probe in self._token_probes:
-            beliefs = probe.resolve(kept[i], tick)
-        for row, token_id in enumerate(tick.ids.tolist()):
-            over = live is not None and not live[row]
-            if over and tick.padded:
-                continue
-            belief = beliefs[row] if beliefs else _UNKNOWN
-            self._add_token(made, row, token_id, None, belief, forced is not None and forced[row], over)
+    def _one_each(self, ticks: Sequence[Tick], kept: Sequence[Kept | None], index: range) -> _Tokens:
+        """The tokens of one sequence that gets one at every step, which is what most runs are."""
+        ids = [tick.ids.tolist()[0] for tick in ticks]
+        beliefs = None
+        if self._token_probe is not None:
+            i, probe = self._token_probe
+            resolved = probe.resolve([None if one is None else one[i] for one in kept], ticks)
+            beliefs = [rows[0] if rows else _UNKNOWN for rows in resolved] if resolved else None
+        at = self._positions[0]
+        self._positions[0] = at + len(ids)
+        (speller,) = self._spellers
+        data = None if speller is None else [speller.feed(token_id) for token_id in ids]
+        return _Tokens(len(ids), self._traces[0], range(at, at + len(ids)), index, ids, beliefs, 0, 0, data)
 
-    def _add_token(
-        self, made: Made, row: int, token_id: int | None, data: bytes | None, belief: _Belief, forced: bool, over: bool
-    ) -> None:
+    def _any_number(self, ticks: Sequence[Tick], kept: Sequence[Kept | None], index: range) -> _Tokens:
+        """The tokens of a batch, or of steps that give any number of them."""
+        tokens = _Tokens()
+        resolved: Sequence[Any] = ()
+        if self._token_probe is not None:
+            i, probe = self._token_probe
+            resolved = probe.resolve([None if one is None else one[i] for one in kept], ticks)
+        for place, (tick, step) in enumerate(zip(ticks, index, strict=True)):
+            said = tick.said
+            for one in _said(tick, resolved[place] if resolved else None) if said is None else said:
+                self._say(tokens, step, one)
+        return tokens
+
+    def _say(self, tokens: _Tokens, step: int, said: Said) -> None:
+        row = said.row
         speller = self._spellers[row]
-        if data is None and speller is not None and token_id is not None:
-            data = speller.feed(token_id)
-        logprob, entropy, rank, rules_logprob, candidates = belief
-        if row == 0:
-            made.first_data += data or b""
-            made.first_surprise = None if logprob is None else -logprob
-        position = self._positions[row]
-        self._positions[row] = position + 1
-        kept_id = token_id if self._text else None
-        facts = (
-            self._traces[row],
-            position,
-            self._index,
-            kept_id,
-            logprob,
-            entropy,
-            rank,
-            rules_logprob,
-            +forced,
-            +over,
+        tokens.add(self._traces[row], self._positions[row], step, said)
+        if said.data is None and speller is not None and said.id is not None:
+            tokens.data[-1] = speller.feed(said.id)
+        self._positions[row] += 1
+
+    def _drafted(self, tokens: _Tokens) -> DraftTokens:
+        """Tokens as the draft takes them; notes the entries of the vocabulary that are new."""
+        candidates = None
+        columns: Sequence[Any] = (None, None, None, None)
+        if tokens.beliefs is not None:
+            *columns, candidates = zip(*tokens.beliefs, strict=True)
+        speller = next((speller for speller in self._spellers if speller is not None), None)
+        self._keep_pieces(tokens.ids, speller)
+        for pairs in candidates or ():
+            self._keep_pieces([token_id for token_id, _ in pairs or ()], speller)
+        ids, data = (tokens.ids, tokens.data) if self._text else (None, None)
+        return DraftTokens(
+            tokens.n,
+            tokens.traces,
+            (tokens.positions, tokens.steps, ids, *columns, tokens.forced, tokens.overshoot),
+            data,
+            candidates if self._text else None,
         )
-        if not self._text:
-            made.tokens.append((*facts, None, None, None))
+
+    def _keep_pieces(self, token_ids: Iterable[int | None], speller: Speller | None) -> None:
+        """The vocabulary entry of each id, the first time that it occurs."""
+        if speller is None or not self._text or self._seen.issuperset(token_ids):
             return
-        shown = None if candidates is None else candidates_json(candidates)
-        made.tokens.append((*facts, *_text_or_raw(data), shown))
-        if token_id is not None and token_id not in self._seen:
-            made.pieces.extend(self._piece(token_id, speller))
-        for candidate, _ in candidates or ():
-            if candidate not in self._seen:
-                made.pieces.extend(self._piece(candidate, speller))
-
-    def _piece(self, token_id: int, speller: Speller | None) -> Iterator[tuple[int, str, bytes, bool]]:
-        """The vocabulary entry of an id, the first time that it occurs."""
-        if speller is not None and token_id not in self._seen and self._text:
-            self._seen.add(token_id)
-            yield (token_id, *speller.piece(token_id))
+        for token_id in token_ids:
+            if token_id is not None and token_id not in self._seen:
+                self._seen.add(token_id)
+                self.pieces.append((token_id, *speller.piece(token_id)))
 
 
-def _text_or_raw(data: bytes | None) -> tuple[str | None, bytes | None]:
-    """A token's bytes as text, or as they are where alone they are no UTF-8 (a character that spans tokens)."""
-    if data is None:
-        return None, None
-    try:
-        return data.decode(), None
-    except UnicodeDecodeError:
-        return None, data
+def _said(tick: Tick, beliefs: Sequence[Any] | None) -> list[Said]:
+    """The tokens of a tick that carries tensors: one a sequence that was still unfinished."""
+    live = None if tick.live is None else tick.live.tolist()
+    if live is not None and not any(live):
+        return []  # the loop ran past the end of all sequences: no token of this step belongs to any
+    forced = None if tick.forced is None else tick.forced.tolist()
+    said = []
+    for row, token_id in enumerate(tick.ids.tolist()):
+        over = live is not None and not live[row]
+        if over and tick.padded:
+            continue
+        logprob, entropy, rank, rules_logprob, candidates = beliefs[row] if beliefs else _UNKNOWN
+        was_forced = forced is not None and bool(forced[row])
+        said.append(Said(row, token_id, None, logprob, entropy, rank, rules_logprob, candidates, was_forced, over))
+    return said
+
+
+def _same(values: list[Any]) -> Any:
+    """The one value for all, where there is one: it takes less room."""
+    return values[0] if values.count(values[0]) == len(values) else values
+
+
+def _counted(steps: Iterable[int], index: range) -> list[int]:
+    counts = [0] * len(index)
+    for step in steps:
+        counts[step - index.start] += 1
+    return counts
+
+
+def _made(tokens: _Tokens, trace: int, ends: Sequence[int], index: range) -> Made:
+    data: list[bytes] = [b""] * len(index)
+    surprise: list[float | None] = [None] * len(index)
+    traces = [tokens.traces] * tokens.n if isinstance(tokens.traces, int) else tokens.traces
+    for place in range(tokens.n):
+        if traces[place] == trace:
+            step = tokens.steps[place] - index.start
+            data[step] += (tokens.data[place] if tokens.data else None) or b""
+            logprob = tokens.beliefs[place][0] if tokens.beliefs else None
+            surprise[step] = None if logprob is None else -logprob
+    return Made(tokens.n, ends, data, surprise)

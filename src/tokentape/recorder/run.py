@@ -12,7 +12,8 @@ from tokentape.data.request import Request
 from tokentape.data.tape import Tape
 from tokentape.errors import PromptError
 from tokentape.recorder.probes import tier
-from tokentape.recorder.recorder import Progress, Recorder
+from tokentape.recorder.progress import Progress
+from tokentape.recorder.recorder import Recorder
 from tokentape.recorder.tick import Probe, Source
 
 __all__ = ["record"]

@@ -39,7 +39,8 @@ class Said:
 class Tick:
     """One live forward pass or network chunk; it may hold tensors, and dies as soon as the probes have seen it.
 
-    ``start``, ``end`` and the pair ``forward`` are marks of the source's clock, ``device`` a pair of marks of its device clock.
+    ``start``, ``end`` and the pair ``forward`` are marks of the source's clock, integers of nanoseconds; ``device`` is a pair of
+    marks of its device clock.
     The tokens are either ``said``, any number a sequence, or ``ids`` (``[B]``, a tensor), one a sequence. With ``ids``: ``live``
     (``[B]``) tells which rows were still unfinished (None means all), ``padded`` whether the finished ones got padding, which is
     no token, or went on, and ``forced`` (``[B]``) which tokens a rule gave. ``logits`` and ``scores`` are ``[B, V]`` in fp32,
@@ -50,11 +51,11 @@ class Tick:
 
     kind: str
     batch: int
-    start: Any
-    end: Any
+    start: int
+    end: int
     context: int | None = None
     n_in: int | None = None
-    forward: tuple[Any, Any] | None = None
+    forward: tuple[int, int] | None = None
     device: tuple[Any, Any] | None = None
     ids: Any = None
     live: Any = None
@@ -125,8 +126,8 @@ class Source(Protocol):
 class Probe(Protocol):
     """Keeps one family of columns.
 
-    ``keep`` runs inside the loop and must not wait for a device; ``resolve`` runs later, on another thread, once per tick and
-    in order, and returns one value a column. ``needs`` names what the source must put into the tick: ``"logits"``,
+    ``keep`` runs inside the loop and must not wait for a device; ``resolve`` runs later, perhaps on another thread, for many
+    ticks at once and in order. ``needs`` names what the source must put into the tick: ``"logits"``,
     ``"cache"``, ``"device_clock"``.
     """
 
@@ -135,7 +136,14 @@ class Probe(Protocol):
 
     @property
     def series(self) -> str:
-        """``"step"``: one value a column and tick; ``"token"``: one tuple of values a sequence."""
+        """``"step"`` or ``"token"``, the series that has the columns."""
+
+    @property
+    def every_tick(self) -> bool:
+        """Whether ``keep`` is asked at each tick, or at readings alone; of the ticks between None is kept.
+
+        Readings are taken at the first and last step of a run, at steps that are unusually slow, and several times a second.
+        """
 
     @property
     def needs(self) -> frozenset[str]: ...
@@ -143,14 +151,18 @@ class Probe(Protocol):
     @property
     def columns(self) -> tuple[str, ...]: ...
 
-    def begin(self, clock: Clock) -> None:
-        """A run starts."""
+    def begin(self, clock: Clock, ask: Callable[[], None]) -> None:
+        """A run starts. ``ask``, called at any time, makes the tick under way one at which a reading is taken."""
 
     def keep(self, tick: Tick) -> Any:
         """Note what the columns need of the tick, as little as possible."""
 
-    def resolve(self, kept: Any, tick: Tick) -> tuple[Any, ...]:
-        """The values of ``columns`` for the step of ``tick``."""
+    def resolve(self, kept: Sequence[Any], ticks: Sequence[Tick]) -> Sequence[Any]:
+        """What was kept of some ticks, as values.
+
+        Of the series ``"step"`` a column each: a list with a value a tick, or one value for all. Of ``"token"`` an entry a
+        tick, in it for each sequence a tuple in the order of ``columns``; nothing at all where nothing is known.
+        """
 
     def end(self) -> None:
         """The run is over; release what was taken in ``begin``."""

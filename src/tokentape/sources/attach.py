@@ -20,7 +20,8 @@ from tokentape.models.facts import setting_of
 from tokentape.models.pieces import spelling_of
 from tokentape.models.runtime import quiet
 from tokentape.recorder.probes import tier
-from tokentape.recorder.recorder import Progress, Recorder
+from tokentape.recorder.progress import Progress
+from tokentape.recorder.recorder import Recorder
 from tokentape.recorder.tick import LiveRun, Probe
 from tokentape.sources.device import aside_of, fence_of
 from tokentape.sources.loop import Loop

@@ -144,7 +144,8 @@ class Loop:
             self._offset, n_read = self._prompt_lengths()
         else:
             n_read = 1 if self._kwargs["use_cache"] else length + self._offset
-        tick = Tick(kind, n_rows, self._clock.mark(), None, context=length + self._offset, n_in=n_rows * n_read)
+        now = self._clock.mark()
+        tick = Tick(kind, n_rows, now, now, context=length + self._offset, n_in=n_rows * n_read)
         if self._device_clock is not None:
             tick.device = (self._device_clock.mark(), None)
         return tick
