@@ -5,20 +5,22 @@
 Two figures. The *timing* tier, in microseconds a step, on the shipped model, where a step is short. The *distribution* tier, as
 a share of a step, at the shape of BLOOM-560m (random weights, fp32), where the vocabulary of 250,880 makes it dear.
 
-A shared machine changes its speed by a factor of two within a second, but hardly from one step to the next, so everything is
-held against what stands beside it, inside one generation:
+A shared machine changes its speed by a factor of two within a second, but hardly from one step to the next, so every step is held
+against the one beside it, inside one generation:
 
-* *in the loop*: the steps go in blocks of four that are recorded and blocks that are not, in turn; each recorded block is held
-  against the mean of its two neighbours;
-* *by the writer*: the recorder's own thread takes the interpreter's lock several times a second; the steps that overlap it are held
-  against those around them, and what they took longer is shared out over all steps.
+* *in the loop*: two steps are recorded, two are not, and so on. What recording adds to the step that is recorded, and what it
+  leaves to the step after it (cold caches), are told apart by the four neighbourhoods, and added;
+* *by pauses*: several times a second a block is written, a reading is taken, the recorder's thread wakes up. In a generation that
+  is recorded throughout, a step with such a pause is held against a neighbour without; the excess is shared out over all steps.
 
-Where a step is longer than the time between transactions, each recorded step is a block, and its transaction is
-made in it, in the loop's own thread; the second part is then nothing.
+At the BLOOM-560m shape a step is as long as the time between pauses: there they are left where they fall, in the recorded steps,
+which are half of all and so bear twice their share; and a step of two gigabytes leaves no cache for the next. So the figure is
+what is added to the step, and nothing else.
 
-The figure is the sum of the two (trimmed mean and mean), its interval a bootstrap. The difference between blocks of which
+Differences of neighbours are symmetric where recording costs nothing, so their trimmed mean is not biased by the long tail that
+stalls give to a step. The figure is the sum of the parts, its interval a bootstrap. The difference between steps of which
 neither is recorded is the noise floor beside it. What the loop does in any case (five clock readings and one small object a
-step, about 2 us) is in both kinds of block.
+step, about 2 us) is in both kinds of step.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,12 @@ class Figure:
 
     tier: str
     model: str
-    n_blocks: int
-    steps_per_block: int
-    n_transactions: int
+    torch_threads: int
+    n_steps: int
+    n_pauses: int
     step_us: float
     in_the_loop_us: float
-    by_the_writer_us: float
+    by_pauses_us: float
     cost_us: float
     cost_us_lower: float
     cost_us_upper: float
@@ -84,28 +85,46 @@ class Figure:
 
 def trimmed_mean(values: np.ndarray, cut: float = 0.2) -> np.ndarray:
     """Mean over the last axis without the ``cut`` smallest and largest: a stall of the machine is no cost of recording."""
-    ordered = np.sort(values, axis=-1)
-    k = int(ordered.shape[-1] * cut)
-    return ordered[..., k : ordered.shape[-1] - k].mean(-1)
+    k = int(values.shape[-1] * cut)
+    ordered = np.partition(values, (k, values.shape[-1] - k - 1), axis=-1)
+    return ordered[..., k : values.shape[-1] - k].mean(-1)
 
 
-def bootstrap(values: np.ndarray, figure: Callable[[np.ndarray], np.ndarray], n: int = 5_000) -> np.ndarray:
-    """The figure of ``values``, and after it that of ``n`` resamples."""
-    drawn = np.random.default_rng(0).choice(values, (n, len(values)))
-    return np.concatenate([[figure(values)], figure(drawn)])
+def bootstrap(values: np.ndarray, n: int = 2_000) -> np.ndarray:
+    """``[1 + n]``: the trimmed mean of ``values``, and after it those of ``n`` resamples."""
+    rng = np.random.default_rng(0)
+    return np.array([trimmed_mean(values), *(trimmed_mean(rng.choice(values, len(values))) for _ in range(n))])
 
 
 class Watched(Recorder):
-    """A recorder that notes when it was writing."""
+    """A recorder that notes when it paused, by the host clock.
+
+    A reading that a slow step or a collection gave rise to is counted, but its step is slow for another reason.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.windows: list[tuple[int, int]] = []
+        self.pauses: list[int] = []
+        self.n_readings_unscheduled = 0
+
+    def add(self, tick: Any) -> None:
+        before, now = self._read_at, time.perf_counter_ns()
+        super().add(tick)
+        if self._read_at == before:
+            return
+        if 0 < before <= now:
+            self.pauses.append(time.perf_counter_ns())
+        else:
+            self.n_readings_unscheduled += 1
 
     def flush(self) -> None:
-        start = time.perf_counter_ns()
         super().flush()
-        self.windows.append((start, time.perf_counter_ns()))
+        self.pauses.append(time.perf_counter_ns())
+
+    def _closes_within(self, seconds: float) -> bool:
+        closes = super()._closes_within(seconds)
+        self.pauses.append(time.perf_counter_ns())
+        return closes
 
 
 def generation(source: Any, tier_name: str, prompt: list[int], n_new: int, folder: str) -> tuple[LiveRun, Watched]:
@@ -118,36 +137,34 @@ def generation(source: Any, tier_name: str, prompt: list[int], n_new: int, folde
 
 
 def cost_in_the_loop(
-    source: Any, tier_name: str, prompt: list[int], shape: tuple[int, int], folder: str, inline: bool = False
-) -> np.ndarray:
-    """``[3, n]``: by recorded block, microseconds a step of what it took longer, of its neighbours, and of the noise floor."""
-    n_blocks, n_steps = shape
-    live, recorder = generation(source, tier_name, prompt, n_blocks * n_steps + 1, folder)
-    took = np.zeros(n_blocks)
+    source: Any, tier_name: str, prompt: list[int], n_steps: int, folder: str, long: bool
+) -> tuple[np.ndarray, ...]:
+    """Microseconds: what recording adds to a step, what it leaves to the next one, the noise floor, and plain steps."""
+    live, recorder = generation(source, tier_name, prompt, n_steps + 1, folder)
+    took = np.zeros(n_steps)
     with recorder:
-        recorder.begin(live, own_thread=False)
+        recorder.begin(live, own_thread=long)
         recorder.add(next(live.ticks))  # the prefill
-        for block in range(n_blocks):
+        for i in range(n_steps):
             start = time.perf_counter_ns()
-            for _ in range(n_steps):
-                tick = next(live.ticks)
-                if block % 2:
-                    recorder.add(tick)
-                else:
-                    tick.release()
-            if block % 2 and inline:
-                recorder.flush()
-            took[block] = (time.perf_counter_ns() - start) / n_steps / 1e3
+            tick = next(live.ticks)
+            if i % 4 < 2:
+                tick.release()
+            else:
+                recorder.add(tick)
+            took[i] = (time.perf_counter_ns() - start) / 1e3
         recorder.end(["length"])
-    around = (took[0:-2:2] + took[2::2]) / 2  # plain, recorded, plain, recorded, plain, ...
-    plain = took[0::2]
-    noise = plain[1:-1] - (plain[:-2] + plain[2:]) / 2
-    n = len(noise)
-    return np.array([(took[1:-1:2] - around)[:n], around[:n], noise])
+    # off after on, off after off, on after off, on after on
+    steps = took[: n_steps // 4 * 4].reshape(-1, 4)
+    after_on, off, on, on_after_on = steps.T
+    added = np.concatenate([on - off, on_after_on[:-1] - after_on[1:]])
+    left = np.concatenate([after_on - off, on_after_on - on])
+    noise = np.diff(off)[::2] * np.where(np.arange(len(off) // 2) % 2, 1, -1)[: len(np.diff(off)[::2])]
+    return added, left, noise, off
 
 
-def cost_by_the_writer(source: Any, tier_name: str, prompt: list[int], n_new: int, folder: str) -> np.ndarray:
-    """By transaction, microseconds a step that the loop's steps beside it took longer than those around them."""
+def cost_of_pauses(source: Any, tier_name: str, prompt: list[int], n_new: int, folder: str) -> tuple[np.ndarray, float]:
+    """By pause, microseconds that its step took longer than one beside it; and for how many steps these pauses stand."""
     live, recorder = generation(source, tier_name, prompt, n_new, folder)
     ends = []
     with recorder:
@@ -158,43 +175,46 @@ def cost_by_the_writer(source: Any, tier_name: str, prompt: list[int], n_new: in
         recorder.end(["length"])
     marks = np.array(ends)
     took = np.diff(marks) / 1e3
-    windows = [window for window in recorder.windows if marks[0] < window[0] and window[1] < marks[-1]]
+    paused = np.unique(np.searchsorted(marks, recorder.pauses) - 1)
+    paused = paused[(paused >= 4) & (paused < len(took) - 4)]
     excess = []
-    for start, end in windows:
-        first, last = np.searchsorted(marks, start) - 1, np.searchsorted(marks, end)
-        beside = np.concatenate([took[max(first - 4, 0) : first], took[last + 1 : last + 5]])
-        if len(beside) >= 6:
-            excess.append(took[first : last + 1].sum() - np.median(beside) * (last + 1 - first))
-    return np.array(excess) * len(windows) / len(took)
+    for n, i in enumerate(paused.tolist()):
+        side = (1, 2, -1, -2) if n % 2 else (-1, -2, 1, 2)
+        beside = next((i + step for step in side if i + step not in paused), None)
+        if beside is not None:
+            excess.append(took[i] - took[beside])
+    return np.array(excess), len(took) / (1 + recorder.n_readings_unscheduled / max(len(excess), 1))
 
 
-def measure(tier_name: str, name: str, source: Any, prompt: list[int], shape: tuple[int, int, int]) -> Figure:
-    """``shape``: how many generations, of how many blocks, of how many steps."""
-    n_runs, n_blocks, n_steps = shape
-    loops, writers = [], []
+def measure(tier_name: str, name: str, source: Any, prompt: list[int], n_runs: int, n_steps: int, long: bool) -> Figure:
+    """``n_runs`` generations of ``n_steps`` steps for each part."""
+    loops, pauses, n_recorded = [], [], 0.0
     with tempfile.TemporaryDirectory() as folder:
-        cost_in_the_loop(source, tier_name, prompt, (8, n_steps), folder)  # what first uses cost is not in the figure
+        cost_in_the_loop(source, tier_name, prompt, 8, folder, long)  # what first uses cost is not in the figure
         for run in range(n_runs):
-            loops.append(cost_in_the_loop(source, tier_name, prompt, (n_blocks, n_steps), folder, inline=n_steps == 1))
-            if n_steps > 1:
-                writers.append(cost_by_the_writer(source, tier_name, prompt, n_blocks * n_steps, folder))
+            loops.append(cost_in_the_loop(source, tier_name, prompt, n_steps, folder, long))
+            if not long and run % 2:
+                found, n = cost_of_pauses(source, tier_name, prompt, n_steps, folder)
+                pauses.append(found)
+                n_recorded += n
             print(f"{tier_name} tier: {run + 1} of {n_runs}", file=sys.stderr)
-    cost, plain, noise = np.concatenate(loops, axis=1)
-    writer = np.concatenate(writers) if writers else np.zeros(1)
+    added, left, noise, plain = (np.concatenate(part) for part in zip(*loops, strict=True))
+    excess = np.concatenate(pauses) if pauses else np.zeros(1)
     step_us = float(np.median(plain))
-    in_loop, by_writer = bootstrap(cost, trimmed_mean), bootstrap(writer, lambda values: values.mean(-1))
-    total = in_loop + by_writer
+    in_loop = bootstrap(added) if long else bootstrap(added) + bootstrap(left)
+    by_pauses = bootstrap(excess) * (len(excess) / n_recorded if n_recorded else 0)
+    total = in_loop + by_pauses
     figures = [float(total[0]), *(float(edge) for edge in np.quantile(total[1:], EDGES))]
-    floor = bootstrap(noise, trimmed_mean)
+    floor = bootstrap(noise)
     return Figure(
         tier_name,
         name,
-        len(cost),
-        n_steps,
-        len(writer) if writers else 0,
+        torch.get_num_threads(),
+        len(plain) * 4,
+        len(excess) if pauses else 0,
         step_us,
         float(in_loop[0]),
-        float(by_writer[0]),
+        float(by_pauses[0]),
         *figures,
         *(figure / step_us for figure in figures),
         float(floor[0]),
@@ -214,7 +234,6 @@ def machine() -> dict[str, Any]:
         "processor": processor,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "load_average": os.getloadavg()[0],
-        "torch_threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
@@ -223,28 +242,31 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    parser.add_argument("--runs", type=int, default=60, help="generations of 1,000 steps of the shipped model")
+    parser.add_argument("--large-runs", type=int, default=40, help="generations of 100 steps at the BLOOM-560m shape")
     parser.add_argument(
-        "--runs", type=int, default=24, help="generations of the shipped model, 201 blocks of 4 steps each"
+        "--threads",
+        type=int,
+        help="torch threads; the shipped model has one, which is as fast as two, the other torch's choice",
     )
-    parser.add_argument("--large-blocks", type=int, default=201, help="blocks of one step at the BLOOM-560m shape")
-    parser.add_argument("--threads", type=int, help="torch threads")
     parser.add_argument("--only", choices=["timing", "distribution"])
     given = parser.parse_args()
-    if given.threads:
-        torch.set_num_threads(given.threads)
+    all_threads = given.threads or torch.get_num_threads()
+    torch.set_num_threads(given.threads or 1)
     found = {"schema_version": 1, "confidence": CONFIDENCE, "machine": machine()}
     figures = []
     if given.only != "distribution":
         demo = tt.local("demo")
-        figures.append(measure("timing", "demo", demo, demo.encode("The cat sat on the"), (given.runs, 201, 4)))
+        figures.append(measure("timing", "demo", demo, demo.encode("The cat sat on the"), given.runs, 1000, False))
         found["timing_us_upper"] = figures[-1].cost_us_upper
     if given.only != "timing":
+        torch.set_num_threads(all_threads)
         with tempfile.TemporaryDirectory() as folder:
             config = Path(folder) / "config.json"
             config.write_text(json.dumps(BLOOM_560M))
             large = tt.local(str(config), random_weights=0, dtype="float32")
-        shape = (1, given.large_blocks, 1)
-        figures.append(measure("distribution", "BLOOM-560m shape", large, list(range(100, 116)), shape))
+        ids = list(range(100, 116))
+        figures.append(measure("distribution", "BLOOM-560m shape", large, ids, given.large_runs, 100, True))
         found["distribution_share_upper"] = figures[-1].share_upper
     found["figures"] = [asdict(figure) for figure in figures]
     if given.json:
@@ -253,10 +275,10 @@ def main() -> None:
     print(" ".join(f"{name}={value}" for name, value in found["machine"].items()))
     for f in figures:
         print(
-            f"{f.tier} tier on {f.model}: {f.in_the_loop_us:.1f} + {f.by_the_writer_us:.1f} = {f.cost_us:.1f} us a step "
+            f"{f.tier} tier on {f.model}: {f.in_the_loop_us:.1f} + {f.by_pauses_us:.1f} = {f.cost_us:.1f} us a step "
             f"[{f.cost_us_lower:.1f}, {f.cost_us_upper:.1f}], "
             f"{f.share:.3%} of a step of {f.step_us / 1e3:.2f} ms [{f.share_lower:.3%}, {f.share_upper:.3%}]; "
-            f"n={f.n_blocks} blocks of {f.steps_per_block} steps, {f.n_transactions} transactions; noise floor {f.noise_us:.1f} us "
+            f"{f.torch_threads} torch threads, n={f.n_steps} steps, {f.n_pauses} pauses; noise floor {f.noise_us:.1f} us "
             f"[{f.noise_us_lower:.1f}, {f.noise_us_upper:.1f}]"
         )
 
