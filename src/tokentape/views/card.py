@@ -55,7 +55,7 @@ def facts_line(tape: Tape) -> str:
     tokens = count(n_tokens, "token")
     if len(tape.traces) > 1:
         tokens += f" in {count(len(tape.traces), 'sequence')}"
-    reasons = ", ".join(sorted({finish_text(trace.finish_reason) for trace in tape.traces}))
+    reasons = ", ".join(sorted({finish_text(trace.finish_reason, tape.state) for trace in tape.traces}))
     engine = f" ({', '.join(where)})" if where else ""
     return f"{model}{engine}: {tokens}; {reasons}"
 
@@ -73,9 +73,11 @@ def shown_path(path: Path) -> str:
     return str(path)
 
 
-def finish_text(reason: str | None) -> str:
-    """Why a trace ended, in words."""
-    return "still running" if reason is None else _FINISH.get(reason, reason)
+def finish_text(reason: str | None, state: str) -> str:
+    """Why a trace ended, in words; where it did not, whether its recorder lives, by the state of the tape."""
+    if reason is None:
+        return "still running" if state == "recording" else "its recorder stopped before its end"
+    return _FINISH.get(reason, reason)
 
 
 def cause_text(cause: Cause | None) -> str:

@@ -56,7 +56,11 @@ def _trace(trace: Trace, tape: Tape, screen: Screen, limit: int | None) -> list[
     said = "" if trace.n_prompt is None else f", {count(trace.n_prompt, 'token')}"
     lines.append(screen.paint(f"prompt{said}", "dim"))
     lines += _paragraph(trace.prompt_text, screen)
-    lines.append(screen.paint(f"continuation, {count(len(found), 'token')}, {finish_text(trace.finish_reason)}", "dim"))
+    lines.append(
+        screen.paint(
+            f"continuation, {count(len(found), 'token')}, {finish_text(trace.finish_reason, tape.state)}", "dim"
+        )
+    )
     lines += _paragraph(trace.text, screen)
     if not found:
         return lines
