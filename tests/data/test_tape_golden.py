@@ -90,7 +90,6 @@ def test_an_older_tape_is_read_as_it_is_and_migrated_when_written(tmp_path, monk
     monkeypatch.setitem(SERIES, "token", columns)
     monkeypatch.setitem(packing.RECORD, "token", packing._record(columns, ("n_bytes", "<u4"), ("n_candidates", "<u4")))
     monkeypatch.setattr(packing, "NO_TEXT", 1 << len(columns))
-    monkeypatch.setattr("tokentape.data.reader.NO_TEXT", 1 << len(columns))
     monkeypatch.setattr(packing, "NO_CANDIDATES", 2 << len(columns))
     for module in ("tape", "reader", "verification"):
         monkeypatch.setattr(f"tokentape.data.{module}.SCHEMA_VERSION", SCHEMA_VERSION + 1)

@@ -31,7 +31,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tokentape.data.packing import CANDIDATE, NO_CANDIDATES, NO_TEXT, OWNER, RECORD, Part, candidates_json
+from tokentape.data.packing import (
+    CANDIDATE,
+    NO_CANDIDATES,
+    NO_TEXT,
+    OWNER,
+    RECORD,
+    Part,
+    bytes_of,
+    candidates_json,
+    slices,
+)
 from tokentape.data.schema import SERIES
 from tokentape.errors import UsageError
 
@@ -323,7 +333,7 @@ def _token_rows(
     records = tokens["record"]
     texts: list[str | None] = []
     raws: list[bytes | None] = []
-    for raw in _pieces_of(text, records):
+    for raw in bytes_of(records, text):
         try:
             texts.append(None if raw is None else raw.decode())
             raws.append(None)
@@ -348,20 +358,9 @@ def _values(series: str, records: npt.NDArray[np.void]) -> list[list[Any]]:
     return columns
 
 
-def _pieces_of(text: bytes, records: npt.NDArray[np.void]) -> list[bytes | None]:
-    missing = (records["null"] & NO_TEXT != 0).tolist()
-    return [None if none else text[piece] for none, piece in zip(missing, _slices(records["n_bytes"]), strict=True)]
-
-
 def _shown(candidates: npt.NDArray[np.void], records: npt.NDArray[np.void]) -> list[str | None]:
     """The candidates of each token as the row has them."""
     pairs = candidates.tolist()
     missing = (records["null"] & NO_CANDIDATES != 0).tolist()
-    mine = _slices(records["n_candidates"])
+    mine = slices(records["n_candidates"])
     return [None if none else candidates_json(pairs[piece]) for none, piece in zip(missing, mine, strict=True)]
-
-
-def _slices(lengths: npt.NDArray[np.uint32]) -> Iterator[slice]:
-    """Where pieces of these lengths lie, one after another."""
-    ends = np.cumsum(lengths, dtype=np.int64)
-    return map(slice, (ends - lengths).tolist(), ends.tolist())

@@ -33,11 +33,13 @@ __all__ = [
     "PART",
     "RECORD",
     "Part",
+    "bytes_of",
     "candidates_json",
     "checksums",
     "pack",
     "parts_from_packs",
     "parts_from_rows",
+    "slices",
 ]
 
 PART = 8192
@@ -92,6 +94,18 @@ class Part:
     def blobs(self) -> tuple[bytes, bytes, bytes]:
         """Records, candidates and text as the table ``packed`` holds them."""
         return self.records.tobytes(), self.candidates.tobytes(), self.text
+
+
+def slices(lengths: npt.NDArray[np.uint32]) -> Iterator[slice]:
+    """Where pieces of these lengths lie, one after another."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    return map(slice, (ends - lengths).tolist(), ends.tolist())
+
+
+def bytes_of(records: npt.NDArray[np.void], text: bytes) -> list[bytes | None]:
+    """The bytes of each token, None where it has no text."""
+    missing = (records["null"] & NO_TEXT != 0).tolist()
+    return [None if none else text[piece] for none, piece in zip(missing, slices(records["n_bytes"]), strict=True)]
 
 
 def candidates_json(pairs: Iterable[tuple[int, float]]) -> str:

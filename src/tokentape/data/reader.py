@@ -15,7 +15,7 @@ import numpy.typing as npt
 from tokentape.data.blocks import Blocks, read_blocks
 from tokentape.data.columns import batched, candidates_of, columns_of, end_to_end, joined
 from tokentape.data.database import Database, understood
-from tokentape.data.packing import AT_STEP, NO_TEXT, OWNER, Part, parts_from_packs, parts_from_rows
+from tokentape.data.packing import AT_STEP, OWNER, Part, bytes_of, parts_from_packs, parts_from_rows
 from tokentape.data.schema import SCHEMA_VERSION, SERIES
 from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Symbols
 
@@ -169,14 +169,10 @@ class Reader:
             if announced is not None and announced != len(records):
                 raise ValueError(f"trace {trace} has {len(records)} tokens, {announced} announced")
             past = records["overshoot"] != 0
-            ends = np.cumsum(records["n_bytes"], dtype=np.int64).tolist()
-            if (ends[-1] if ends else 0) != len(text):
-                raise ValueError(f"trace {trace} has {len(text)} bytes of text, {ends[-1:]} announced")
-            no_text = (records["null"] & NO_TEXT != 0).tolist()
-            texts = [
-                None if none else text[start:end]
-                for none, start, end in zip(no_text, [0, *ends[:-1]], ends, strict=False)
-            ]
+            n_bytes = int(records["n_bytes"].sum(dtype=np.int64))
+            if n_bytes != len(text):
+                raise ValueError(f"trace {trace} has {len(text)} bytes of text, {n_bytes} announced")
+            texts = bytes_of(records, text)
             of_token = np.repeat(past, records["n_candidates"])
             if len(of_token) != len(flat):
                 raise ValueError(f"trace {trace} has {len(flat)} candidates, {len(of_token)} announced")

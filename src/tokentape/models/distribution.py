@@ -102,13 +102,11 @@ class Reducer:
 
 def rows(packed: Sequence[torch.Tensor | None]) -> list[list[tuple[Any, ...]] | None]:
     """``(logprob, entropy, rank, rules_logprob, candidates)`` for each step and sequence, from what a :class:`Reducer` gave at
-    each step.
+    each step, at least one of which is there.
 
     A figure that is not finite (a model whose logits hold NaN or infinities) is None.
     """
     there = [one for one in packed if one is not None]
-    if not there:
-        return [None] * len(packed)
     k = (there[0].shape[1] - FIXED) // 2
     values = iter(torch.cat(there).tolist())  # one copy from the device for all steps
     return [None if one is None else [_row(next(values), k) for _ in range(len(one))] for one in packed]

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tokentape.clock import Clock, CudaClock
+from tokentape.clock import CudaClock
 from tokentape.errors import UsageError
 from tokentape.recorder.tick import Probe, Tick
 
@@ -40,7 +40,7 @@ class TimingProbe:
     needs = frozenset({"device_clock"})
     columns = ("forward_ns", "device_ns")
 
-    def begin(self, clock: Clock, ask: Callable[[], None]) -> None:
+    def begin(self, ask: Callable[[], None]) -> None:
         pass
 
     def keep(self, tick: Tick) -> None:
@@ -77,7 +77,7 @@ class MachineProbe:
         self._last: tuple[int, int | None, int] | None = None
         self._who = getattr(resource, "RUSAGE_THREAD", None)  # Linux only
 
-    def begin(self, clock: Clock, ask: Callable[[], None]) -> None:
+    def begin(self, ask: Callable[[], None]) -> None:
         self._collections = self._collecting_ns = 0
         self._ask = ask
         gc.callbacks.append(self._on_collection)
@@ -130,7 +130,7 @@ class MemoryProbe:
         self._page = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
         self._cache_bytes: Callable[[Any], int | None] | None = None
 
-    def begin(self, clock: Clock, ask: Callable[[], None]) -> None:
+    def begin(self, ask: Callable[[], None]) -> None:
         try:
             self._statm = os.open("/proc/self/statm", os.O_RDONLY)
         except OSError:  # no /proc: macOS, Windows
@@ -199,7 +199,7 @@ class DistributionProbe:
         self.n_candidates = candidates
         self._reduce: Any = None
 
-    def begin(self, clock: Clock, ask: Callable[[], None]) -> None:
+    def begin(self, ask: Callable[[], None]) -> None:
         self._reduce = None
 
     def keep(self, tick: Tick) -> Any:

@@ -125,7 +125,7 @@ class Recorder:
         With ``own_thread`` False nothing is written before :meth:`flush` or :meth:`close` is called.
         """
         for probe in self.probes:
-            probe.begin(self._clock, self._ask)
+            probe.begin(self._ask)
         self._fence = live.fence
         # Handing a block over to the other thread costs the loop more than writing it: two threads share one interpreter. But
         # the loop must not wait for a device, nor for whoever observes.

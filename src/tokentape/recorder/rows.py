@@ -77,8 +77,8 @@ class RowMaker:
         self._positions = [head.n_prompt for head in live.run.traces]
         self._spellers: tuple[Speller | None, ...] = tuple(live.spellers) or (None,) * len(self._traces)
         self._seen: set[int] = set()
-        self._step_probes = [(i, probe) for i, probe in enumerate(probes) if probe.series == "step"]
-        self._token_probe = next(((i, probe) for i, probe in enumerate(probes) if probe.series == "token"), None)
+        self._step_probes = [(probe, i) for i, probe in enumerate(probes) if probe.series == "step"]
+        self._token_probe = next(((probe, i) for i, probe in enumerate(probes) if probe.series == "token"), None)
         for head, speller in zip(live.run.traces, self._spellers, strict=True):
             self._keep_pieces(head.prompt_ids or (), speller)
 
@@ -94,11 +94,11 @@ class RowMaker:
         plain = len(self._traces) == 1 and all(
             tick.said is None and tick.live is None and tick.forced is None for tick in ticks
         )
-        tokens = self._one_each(ticks, kept, index) if plain else self._any_number(ticks, kept, index)
+        beliefs = _resolved(*self._token_probe, ticks, kept) if self._token_probe is not None else ()
+        tokens = self._one_each(ticks, beliefs, index) if plain else self._any_number(ticks, beliefs, index)
         found: dict[str, Any] = {}
-        for i, probe in self._step_probes:
-            columns = probe.resolve([None if one is None else one[i] for one in kept], ticks)
-            found |= zip(probe.columns, columns, strict=True)
+        for probe, i in self._step_probes:
+            found |= zip(probe.columns, _resolved(probe, i, ticks, kept), strict=True)
         origin = self._origin
         ends = [tick.end - origin for tick in ticks]
         self.draft.add(
@@ -119,27 +119,19 @@ class RowMaker:
         self._index = index.stop
         return _made(tokens, self._traces[0], ends, index) if watched else None
 
-    def _one_each(self, ticks: Sequence[Tick], kept: Sequence[Kept | None], index: range) -> _Tokens:
+    def _one_each(self, ticks: Sequence[Tick], resolved: Sequence[Any], index: range) -> _Tokens:
         """The tokens of one sequence that gets one at every step, which is what most runs are."""
         ids = [tick.ids.tolist()[0] for tick in ticks]
-        beliefs = None
-        if self._token_probe is not None:
-            i, probe = self._token_probe
-            resolved = probe.resolve([None if one is None else one[i] for one in kept], ticks)
-            beliefs = [rows[0] if rows else _UNKNOWN for rows in resolved] if resolved else None
+        beliefs = [rows[0] if rows else _UNKNOWN for rows in resolved] if resolved else None
         at = self._positions[0]
         self._positions[0] = at + len(ids)
         (speller,) = self._spellers
         data = None if speller is None else [speller.feed(token_id) for token_id in ids]
         return _Tokens(len(ids), self._traces[0], range(at, at + len(ids)), index, ids, beliefs, 0, 0, data)
 
-    def _any_number(self, ticks: Sequence[Tick], kept: Sequence[Kept | None], index: range) -> _Tokens:
+    def _any_number(self, ticks: Sequence[Tick], resolved: Sequence[Any], index: range) -> _Tokens:
         """The tokens of a batch, or of steps that give any number of them."""
         tokens = _Tokens()
-        resolved: Sequence[Any] = ()
-        if self._token_probe is not None:
-            i, probe = self._token_probe
-            resolved = probe.resolve([None if one is None else one[i] for one in kept], ticks)
         for place, (tick, step) in enumerate(zip(ticks, index, strict=True)):
             said = tick.said
             for one in _said(tick, resolved[place] if resolved else None) if said is None else said:
@@ -181,6 +173,11 @@ class RowMaker:
             if token_id is not None and token_id not in self._seen:
                 self._seen.add(token_id)
                 self.pieces.append((token_id, *speller.piece(token_id)))
+
+
+def _resolved(probe: Probe, i: int, ticks: Sequence[Tick], kept: Sequence[Kept | None]) -> Sequence[Any]:
+    """What the ``i``-th probe makes of what it kept."""
+    return probe.resolve([None if one is None else one[i] for one in kept], ticks)
 
 
 def _said(tick: Tick, beliefs: Sequence[Any] | None) -> list[Said]:

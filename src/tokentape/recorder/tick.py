@@ -151,7 +151,7 @@ class Probe(Protocol):
     @property
     def columns(self) -> tuple[str, ...]: ...
 
-    def begin(self, clock: Clock, ask: Callable[[], None]) -> None:
+    def begin(self, ask: Callable[[], None]) -> None:
         """A run starts. ``ask``, called at any time, makes the tick under way one at which a reading is taken."""
 
     def keep(self, tick: Tick) -> Any:
