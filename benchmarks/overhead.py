@@ -12,6 +12,7 @@ against the one beside it, inside one generation:
   leaves to the step after it (cold caches), are told apart by the four neighbourhoods, and added;
 * *by pauses*: several times a second a block is written, a reading is taken, the recorder's thread wakes up. In a generation that
   is recorded throughout, a step with such a pause is held against a neighbour without; the excess is shared out over all steps.
+  Each kind of pause has a mean of its own, since the dearest would be most of what trimming takes from all of them together.
 
 At the BLOOM-560m shape a step is as long as the time between pauses: there they are left where they fall, in the recorded steps,
 which are half of all and so bear twice their share; and a step of two gigabytes leaves no cache for the next. So the figure is
@@ -104,7 +105,7 @@ class Watched(Recorder):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.pauses: list[int] = []
+        self.pauses: dict[str, list[int]] = {"block": [], "reading": [], "wake": []}
         self.n_readings_unscheduled = 0
 
     def add(self, tick: Any) -> None:
@@ -113,17 +114,17 @@ class Watched(Recorder):
         if self._read_at == before:
             return
         if 0 < before <= now:
-            self.pauses.append(time.perf_counter_ns())
+            self.pauses["reading"].append(time.perf_counter_ns())
         else:
             self.n_readings_unscheduled += 1
 
     def flush(self) -> None:
         super().flush()
-        self.pauses.append(time.perf_counter_ns())
+        self.pauses["block"].append(time.perf_counter_ns())
 
     def _closes_within(self, seconds: float) -> bool:
         closes = super()._closes_within(seconds)
-        self.pauses.append(time.perf_counter_ns())
+        self.pauses["wake"].append(time.perf_counter_ns())
         return closes
 
 
@@ -163,8 +164,18 @@ def cost_in_the_loop(
     return added, left, noise, off
 
 
-def cost_of_pauses(source: Any, tier_name: str, prompt: list[int], n_new: int, folder: str) -> tuple[np.ndarray, float]:
-    """By pause, microseconds that its step took longer than one beside it; and for how many steps these pauses stand."""
+@dataclass
+class Pauses:
+    """Of one kind: by pause, microseconds that its step took longer than one beside it; and how many there were."""
+
+    excess: list[float]
+    n: int = 0
+
+
+def cost_of_pauses(
+    source: Any, tier_name: str, prompt: list[int], n_new: int, folder: str, found: dict[str, Pauses]
+) -> int:
+    """Add what the pauses of one generation cost to ``found``, by kind; returns its number of steps."""
     live, recorder = generation(source, tier_name, prompt, n_new, folder)
     ends = []
     with recorder:
@@ -175,34 +186,40 @@ def cost_of_pauses(source: Any, tier_name: str, prompt: list[int], n_new: int, f
         recorder.end(["length"])
     marks = np.array(ends)
     took = np.diff(marks) / 1e3
-    paused = np.unique(np.searchsorted(marks, recorder.pauses) - 1)
-    paused = paused[(paused >= 4) & (paused < len(took) - 4)]
-    excess = []
-    for n, i in enumerate(paused.tolist()):
-        side = (1, 2, -1, -2) if n % 2 else (-1, -2, 1, 2)
-        beside = next((i + step for step in side if i + step not in paused), None)
-        if beside is not None:
-            excess.append(took[i] - took[beside])
-    return np.array(excess), len(took) / (1 + recorder.n_readings_unscheduled / max(len(excess), 1))
+    at = {kind: np.searchsorted(marks, moments) - 1 for kind, moments in recorder.pauses.items()}
+    paused = set(np.concatenate(list(at.values())).tolist())
+    seen: set[int] = set()
+    for kind, steps in at.items():
+        pauses = found.setdefault(kind, Pauses([]))
+        for n, i in enumerate(steps[(steps >= 4) & (steps < len(took) - 4)].tolist()):
+            side = (1, 2, -1, -2) if n % 2 else (-1, -2, 1, 2)
+            beside = next((i + step for step in side if i + step not in paused), None)
+            if i in seen or beside is None:  # two pauses in one step are counted with the first kind
+                continue
+            seen.add(i)
+            pauses.n += 1
+            pauses.excess.append(took[i] - took[beside])
+    found["reading"].n += recorder.n_readings_unscheduled
+    return len(took)
 
 
 def measure(tier_name: str, name: str, source: Any, prompt: list[int], n_runs: int, n_steps: int, long: bool) -> Figure:
     """``n_runs`` generations of ``n_steps`` steps for each part."""
-    loops, pauses, n_recorded = [], [], 0.0
+    loops, n_recorded = [], 0
+    pauses: dict[str, Pauses] = {}
     with tempfile.TemporaryDirectory() as folder:
         cost_in_the_loop(source, tier_name, prompt, 8, folder, long)  # what first uses cost is not in the figure
         for run in range(n_runs):
             loops.append(cost_in_the_loop(source, tier_name, prompt, n_steps, folder, long))
             if not long and run % 2:
-                found, n = cost_of_pauses(source, tier_name, prompt, n_steps, folder)
-                pauses.append(found)
-                n_recorded += n
+                n_recorded += cost_of_pauses(source, tier_name, prompt, n_steps, folder, pauses)
             print(f"{tier_name} tier: {run + 1} of {n_runs}", file=sys.stderr)
     added, left, noise, plain = (np.concatenate(part) for part in zip(*loops, strict=True))
-    excess = np.concatenate(pauses) if pauses else np.zeros(1)
     step_us = float(np.median(plain))
     in_loop = bootstrap(added) if long else bootstrap(added) + bootstrap(left)
-    by_pauses = bootstrap(excess) * (len(excess) / n_recorded if n_recorded else 0)
+    by_pauses = np.zeros(len(in_loop))
+    for kind in pauses.values():
+        by_pauses += bootstrap(np.array(kind.excess)) * (kind.n / n_recorded)
     total = in_loop + by_pauses
     figures = [float(total[0]), *(float(edge) for edge in np.quantile(total[1:], EDGES))]
     floor = bootstrap(noise)
@@ -211,7 +228,7 @@ def measure(tier_name: str, name: str, source: Any, prompt: list[int], n_runs: i
         name,
         torch.get_num_threads(),
         len(plain) * 4,
-        len(excess) if pauses else 0,
+        sum(len(kind.excess) for kind in pauses.values()),
         step_us,
         float(in_loop[0]),
         float(by_pauses[0]),
