@@ -67,6 +67,7 @@ card: $(STAMP)  ## measure the demo model against its world, as its card says
 
 docs-reference: $(STAMP)  ## the generated reference pages
 	$(BIN)/python tools/reference.py
+	$(BIN)/python tools/metrics_reference.py
 
 bench: $(STAMP)  ## every benchmark, one after another
 	@set -e; for bench in benchmarks/[!_]*.py; do \

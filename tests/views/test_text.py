@@ -11,6 +11,7 @@ import pytest
 from rich.cells import cell_len
 
 import tokentape
+from study.paper import Take, paper, step
 from tokentape import Line
 from tokentape.cli.output import document
 from tokentape.data.tape import Tape
@@ -158,3 +159,32 @@ def test_reports_are_plain_and_complete() -> None:
         [Check("g", "torch", "not installed", "missing", "pip install it"), Check("g", "x", "1")], Screen()
     )
     assert "missing" in doctor and doctor.endswith("torch: pip install it")
+
+
+def test_card_says_what_samples_that_are_alike_are_worth() -> None:
+    # 100 gaps of 2 ms and then 100 of 4 ms: neighbours tell the same
+    script = [Line((2 + 2 * (i > 100)) * MS, [said(b"a")]) for i in range(201)]
+    text = card(tokentape.record(tokentape.ScriptedSource(script), "x"), Screen())
+    assert re.search(r"token gap +p50 needs [\d,]+ more, .* \(n = 200, worth \d independent ones\)", text)
+    assert "independent" not in card(tokentape.record(tokentape.ScriptedSource(lines(140)), "x"), Screen())
+
+
+def test_card_draws_gaps_and_surprise_from_first_to_last() -> None:
+    gaps = [9, 1, 1, 1, 1, 1, 1, 1, 8]
+    script = [Line(50 * MS, [said(b"a", -0.1)])] + [Line(gap * MS, [said(b"a", -gap / 2)]) for gap in gaps]
+    text = card(tokentape.record(tokentape.ScriptedSource(script), "x"), Screen())
+    assert re.search(r"  gaps +▂▂▂▂▂▂▂█ to 8\.00 ms; first 9\.00 ms\n", text), "prefill and first gap are apart"
+    assert re.search(r"  surprises +▁█▂▂▂▂▂▂▂▇ to 4\.50 nats\n", text)
+
+
+def test_card_has_no_course_of_few_values_or_unknown_ones() -> None:
+    script = [Line(2 * MS, [said(b"a", None)]) for _ in range(9)]
+    text = card(tokentape.record(tokentape.ScriptedSource(script), "x"), Screen())
+    assert "  gaps" not in text and "surprises" not in text
+
+
+def test_card_tells_the_first_gap_of_every_run_apart_and_stays_narrow() -> None:
+    runs = [Take([step(40, 1), step(first, 1), *[step(2, 1)] * 40], after_ns=MS) for first in (7, 30)]
+    text = card(paper(*runs), Screen(width=80))
+    assert "▁" not in text and re.search(r"gaps +█+ to 2\.00 ms; first 7\.00 ms to 30\.0 ms, 2 runs", text)
+    assert max(cell_len(line) for line in text.splitlines() if " gaps " in line) <= 80

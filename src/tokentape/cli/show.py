@@ -4,24 +4,40 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.output import document, json_option, print_document, print_lines
 
+if TYPE_CHECKING:
+    from tokentape.data.tape import Tape
+
 __all__ = ["command"]
+
+ROWS = 40
 
 
 @click.command("show")
 @click.argument("file", type=click.Path(path_type=Path), shell_complete=complete_tapes)
-@click.option(
-    "--rows", type=click.IntRange(min=0), default=40, show_default=True, help="Tokens in each table; 0 for all."
-)
+@click.option("--rows", type=click.IntRange(min=0), help=f"Tokens in each table, {ROWS} unless given; 0 for all.")
 @click.option("--trace", "numbers", type=int, multiple=True, metavar="N", help="Show this sequence only (repeatable).")
+@click.option("--series", "names", metavar="NAME,...", help="Print series as columns instead: gap,entropy; list; all.")
+@click.option("--dialect", metavar="NAME", help="Print the metrics as vllm, aiperf, guidellm, ... define them; all.")
+@click.option(
+    "--slo", "objectives", metavar="NAME=TIME,...", help="Print how often ttft=500ms,gap=50ms,e2e=10s was met."
+)
 @json_option
-def command(file: Path, rows: int, numbers: tuple[int, ...], as_json: bool) -> None:
+def command(
+    file: Path,
+    rows: int | None,
+    numbers: tuple[int, ...],
+    names: str | None,
+    dialect: str | None,
+    objectives: str | None,
+    as_json: bool,
+) -> None:
     """Show a tape: figures, prompt and continuation, a table of its tokens.
 
     FILE is what `tokentape record` wrote; a tape that is still growing can be shown too.
@@ -34,23 +50,53 @@ def command(file: Path, rows: int, numbers: tuple[int, ...], as_json: bool) -> N
       rank         1 is the model's first choice
       entropy      nats, of that distribution
       after rules  logprob after temperature, filters, penalties (where there were any)
+
+    \b
+    Instead of it:
+      --series gap,entropy         columns for a plot or a spreadsheet, all rows
+      --dialect vllm               the numbers that vLLM's benchmark would give; `all` compares them
+      --slo ttft=500ms,gap=50ms    metrics, goodput and fluidity; with --dialect, that tool's goodput
     """
+    from tokentape.cli.metrics_options import print_metrics, print_series
     from tokentape.data.tape import open_tape
     from tokentape.errors import UsageError
-    from tokentape.views.screen import Screen
-    from tokentape.views.text import show
+
+    figures = dialect is not None or objectives is not None
+    for option, given in (("--series", names), ("--trace", numbers or None), ("--rows", rows)):
+        if figures and given is not None:
+            why = "the metrics are of the whole tape"
+            raise UsageError(
+                f"{option} with --dialect or --slo", why=why, fix=f"leave {option} out, or ask for it alone"
+            )
+    with open_tape(file) as tape:
+        _check(tape, file, numbers)
+        if names is not None:
+            print_series(tape, names, rows or None, numbers or None, as_json=as_json)
+        elif figures:
+            print_metrics(tape, dialect, objectives, as_json=as_json)
+        else:
+            _show(tape, ROWS if rows is None else rows, numbers, as_json=as_json)
+
+
+def _check(tape: Tape, file: Path, numbers: tuple[int, ...]) -> None:
+    from tokentape.errors import UsageError
     from tokentape.views.units import count
 
-    with open_tape(file) as tape:
-        there = range(len(tape.traces))
-        for number in numbers:
-            if number not in there:
-                has = f"sequences 0 to {there[-1]}" if len(there) > 1 else f"{count(len(there), 'sequence')}, from 0"
-                raise UsageError(f"no sequence {number}", why=f"{file} has {has}", fix=f"tokentape show {file}")
-        if as_json:
-            print_document(document("show", **_document(tape, numbers)))
-        else:
-            print_lines(show(tape, Screen.of(sys.stdout), rows=rows or None, traces=numbers or None))
+    there = range(len(tape.traces))
+    for number in numbers:
+        if number not in there:
+            has = f"sequences 0 to {there[-1]}" if len(there) > 1 else f"{count(len(there), 'sequence')}, from 0"
+            raise UsageError(f"no sequence {number}", why=f"{file} has {has}", fix=f"tokentape show {file}")
+
+
+def _show(tape: Tape, rows: int, numbers: tuple[int, ...], *, as_json: bool) -> None:
+    from tokentape.views.screen import Screen
+    from tokentape.views.text import show
+
+    if as_json:
+        print_document(document("show", **_document(tape, numbers)))
+    else:
+        print_lines(show(tape, Screen.of(sys.stdout), rows=rows or None, traces=numbers or None))
 
 
 def _document(tape: Any, numbers: tuple[int, ...]) -> dict[str, Any]:

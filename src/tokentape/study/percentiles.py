@@ -6,6 +6,9 @@ confidence``, then, with that confidence, the true percentile lies no higher tha
 the ``n`` that allows ``t = 1`` nothing can be said: at 99 % that takes 11 samples for p50, 64 for p90, 130 for p95,
 662 for p99, 6,636 for p99.9.
 
+The binomial counts independent samples. Where the values follow one another in time, ``n`` of them tell no more than
+:func:`tokentape.study.autocorrelation.effective_n` independent ones, and it is that number that has to suffice.
+
 Source: V. J. Reddi et al., "MLPerf Inference Benchmark", ISCA 2020; mlcommons/inference, ``loadgen/early_stopping.cc``;
 mlcommons/endpoints, ``docs/early_stopping.md``.
 """
@@ -28,27 +31,35 @@ class Percentile:
     """The ``q``-th percentile of ``n`` values, in their unit.
 
     ``value`` is one of the values measured (nearest rank), never an interpolation. ``at_most`` is what the true
-    percentile does not exceed at 99 % confidence. Both are None where ``n`` is below ``n_needed``; ``n_missing`` says
-    by how many; else it is 0.
+    percentile does not exceed at 99 % confidence. Both are None where ``n_effective`` is below ``n_needed``, which counts
+    independent samples; ``n_missing`` says how many more values like these are needed, else it is 0.
     """
 
     q: float
-    value: int | None
-    at_most: int | None
+    value: float | None
+    at_most: float | None
     n: int
     n_needed: int
     n_missing: int
+    n_effective: int
 
 
-def percentile(values: Iterable[int], q: float) -> Percentile:
-    """The ``q``-th percentile (``0 < q < 100``) of ``values``, with its honest ``n``."""
+def percentile(values: Iterable[float], q: float, n_effective: int | None = None) -> Percentile:
+    """The ``q``-th percentile (``0 < q < 100``) of ``values``, with its honest ``n``.
+
+    ``n_effective`` is how many independent samples the values are worth, at most as many as they are; None means that each
+    is one.
+    """
     ordered = sorted(values)
     n = len(ordered)
+    worth = n if n_effective is None else min(n, n_effective)
     needed = samples_needed(q)
-    if n < needed:
-        return Percentile(q, None, None, n, needed, needed - n)
+    if worth < needed:
+        wanted = math.ceil(Fraction(needed * n, worth)) if worth > 0 else needed
+        return Percentile(q, None, None, n, needed, wanted - n, worth)
     rank = math.ceil(Fraction(str(q)) * n / 100)
-    return Percentile(q, ordered[rank - 1], ordered[n - _above(n, q, 1 - CONFIDENCE)], n, needed, 0)
+    above = _above(worth, q, 1 - CONFIDENCE) * n // worth  # the same share of the values as of the independent samples
+    return Percentile(q, ordered[rank - 1], ordered[n - above], n, needed, 0, worth)
 
 
 @lru_cache

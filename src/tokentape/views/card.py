@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokentape.study.metrics import Cause, SlowToken, Summary, SurprisingToken, summary
 from tokentape.study.percentiles import Percentile
+from tokentape.study.surprise import surprises_nats
+from tokentape.study.times import run_gaps_ns, runs_of
 from tokentape.views.drawing import drawn_text
 from tokentape.views.screen import Screen, fit
 from tokentape.views.shape import token_names
+from tokentape.views.sparkline import sparkline
 from tokentape.views.units import ABSENT, bytes_text, count, duration, rate
 
 if TYPE_CHECKING:
@@ -22,6 +26,11 @@ __all__ = ["card", "cause_text", "facts_line", "finish_text", "line", "model_nam
 
 _LABEL = 14
 _NAME = 32
+_ALIKE = 0.8
+"""From this share down the card says how many independent samples the gaps are worth."""
+_COURSE = 8
+"""Fewer values make no course."""
+_WIDEST = 48
 
 _FINISH = {
     "stop": "end of text",
@@ -37,7 +46,7 @@ def card(tape: Tape, screen: Screen, figures: Summary | None = None, *, commands
     """The figures of a tape, where it lies, and with ``commands`` the next useful command. No line end at the end."""
     figures = figures or summary(tape)
     lines = [screen.paint(facts_line(tape), "bold"), *_times(figures), *_belief(figures), *_sizes(figures)]
-    lines += _extremes(tape, figures)
+    lines += [*_courses(tape, screen), *_extremes(tape, figures)]
     if tape.path is not None:
         saved = shown_path(tape.path) + ("" if tape.state == "complete" else f" ({tape.state})")
         lines.append(line("saved", saved))
@@ -101,14 +110,16 @@ def _times(figures: Summary) -> list[str]:
     first = duration(known[0]) if len(known) == 1 else ABSENT
     if len(known) > 1:
         first = f"{duration(min(known))} to {duration(max(known))}, {count(len(known), 'run')}"
-    gaps = ", ".join(_percentile(p) for p in figures.gaps[:2])
+    gaps, n = ", ".join(_percentile(p) for p in figures.gaps[:2]), figures.gaps[0].n
+    worth = figures.gaps[0].n_effective
+    alike = f", worth {worth:,} independent ones" if worth < _ALIKE * n else ""
     same = f", {figures.n_same_step} of them 0 (one step)" if figures.n_same_step else ""
     speed = rate(figures.decode_tokens_per_s)
     if figures.decode_tokens_per_s is not None:
         speed += f" decode, {rate(figures.overall_tokens_per_s)} overall"
     return [
         line("TTFT", first),
-        line("token gap", f"{gaps} (n = {figures.gaps[0].n:,}{same})" if figures.gaps[0].n else ABSENT),
+        line("token gap", f"{gaps} (n = {n:,}{alike}{same})" if n else ABSENT),
         line("speed", speed),
     ]
 
@@ -139,6 +150,30 @@ def _sizes(figures: Summary) -> list[str]:
         line("KV cache", f"{bytes_text(figures.peak_cache_bytes)}" + (" peak" if figures.peak_cache_bytes else "")),
         line("memory", ", ".join(memory) + " peak" if memory else ABSENT),
     ]
+
+
+def _courses(tape: Tape, screen: Screen) -> list[str]:
+    """Gaps and surprise from first to last. A run's first gap is told apart: caches and clocks are cold in it."""
+    runs = [found for group in runs_of(tape) if (found := run_gaps_ns(group))]
+    gaps = [ns for run in runs for ns in run[1:]]
+    surprise = [nats for trace in tape.traces for nats in surprises_nats(trace)]
+    lines = []
+    if len(gaps) >= _COURSE:
+        first, last = min(run[0] for run in runs), max(run[0] for run in runs)
+        apart = (
+            duration(first) if first == last else f"{duration(first)} to {duration(last)}, {count(len(runs), 'run')}"
+        )
+        lines.append(_course("gaps", gaps, f"to {duration(max(gaps))}; first {apart}", screen))
+    known = [nats for nats in surprise if nats is not None]
+    if len(known) >= _COURSE:
+        many = f", {len(tape.traces):,} sequences" if len(tape.traces) > 1 else ""
+        lines.append(_course("surprises", surprise, f"to {max(known):.2f} nats{many}", screen))
+    return lines
+
+
+def _course(label: str, values: Sequence[float | None], text: str, screen: Screen) -> str:
+    width = min(_WIDEST, screen.width - _LABEL - len(text) - 3)
+    return line(label, f"{sparkline(values, screen, max(_COURSE, width))} {text}")
 
 
 def _extremes(tape: Tape, figures: Summary) -> list[str]:

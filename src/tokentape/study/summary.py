@@ -1,0 +1,151 @@
+"""The figures that the end card shows, gathered from a tape by :func:`summary`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tokentape.study.autocorrelation import effective_n
+from tokentape.study.causes import SlowToken, slowest_token
+from tokentape.study.percentiles import Percentile, percentile
+from tokentape.study.surprise import SurprisingToken, mean_surprise_nats, most_surprising, perplexity, surprises_nats
+from tokentape.study.times import (
+    decode_times_ns,
+    decode_tokens_per_s,
+    e2e_ns,
+    peak,
+    run_gaps_ns,
+    run_steps,
+    runs_of,
+    tape_tokens_per_s,
+    ttft_ns,
+)
+
+if TYPE_CHECKING:
+    from tokentape.data.tape import Tape
+    from tokentape.data.trace import Trace
+
+__all__ = ["Summary", "TraceSummary", "summary"]
+
+GAP_PERCENTILES = (50, 95, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class TraceSummary:
+    """One sequence. ``n_surprise`` is how many of its tokens have a log-probability."""
+
+    number: int
+    n_prompt: int | None
+    n_tokens: int
+    n_overshoot: int
+    finish_reason: str | None
+    ttft_ns: int | None
+    e2e_ns: int | None
+    decode_tokens_per_s: float | None
+    mean_surprise_nats: float | None
+    perplexity: float | None
+    n_surprise: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of a tape. Times are nanoseconds, rates tokens per second, sizes bytes; None is what cannot be told.
+
+    ``ttft_ns`` has one entry a run. ``gaps`` (as :func:`run_gaps_ns` counts them) and ``step_times`` (of all but the
+    prefill) are percentiles over the whole tape, told where the samples suffice though neighbours resemble each other;
+    ``n_same_step`` of the gaps are 0 because their tokens came in one step. ``n_surprise`` tokens have a log-probability, and
+    ``n_forced`` were given by a rule.
+    """
+
+    state: str
+    n_runs: int
+    n_traces: int
+    n_steps: int
+    n_tokens: int
+    n_forced: int
+    n_same_step: int
+    ttft_ns: tuple[int | None, ...]
+    gaps: tuple[Percentile, ...]
+    step_times: tuple[Percentile, ...]
+    mean_gap_ns: float | None
+    e2e_ns: int | None
+    decode_tokens_per_s: float | None
+    overall_tokens_per_s: float | None
+    mean_surprise_nats: float | None
+    mean_surprise_bits: float | None
+    perplexity: float | None
+    n_surprise: int
+    peak_cache_bytes: int | None
+    peak_rss_bytes: int | None
+    peak_device_bytes: int | None
+    slowest: SlowToken | None
+    most_surprising: SurprisingToken | None
+    traces: tuple[TraceSummary, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values for JSON."""
+        return asdict(self)
+
+
+def summary(tape: Tape) -> Summary:
+    """Every figure that the end card shows. Pure: the tape alone decides."""
+    groups, steps = runs_of(tape), run_steps(tape)
+    traces = [trace for group in groups for trace in group]
+    gaps = [run_gaps_ns(group) for group in groups]
+    all_gaps = [ns for run in gaps for ns in run]
+    decode = [decode_times_ns(columns) for columns in steps]
+    surprise = mean_surprise_nats(traces)
+    ends = [max((ns for t in group if (ns := e2e_ns(t)) is not None), default=None) for group in groups]
+    e2e = sum(ns for ns in ends if ns is not None) if ends and None not in ends else None
+    n_tokens = sum(len(trace.tokens["step"]) for trace in traces)
+    return Summary(
+        state=tape.state,
+        n_runs=len(tape.runs),
+        n_traces=len(traces),
+        n_steps=sum(len(columns["index"]) for columns in steps),
+        n_tokens=n_tokens,
+        n_forced=sum(int(np.sum(trace.tokens["forced"])) for trace in traces if len(trace.tokens["forced"])),
+        n_same_step=sum(ns == 0 for ns in all_gaps),
+        ttft_ns=tuple(min((ns for t in group if (ns := ttft_ns(t)) is not None), default=None) for group in groups),
+        gaps=_percentiles(gaps),
+        step_times=_percentiles(decode),
+        mean_gap_ns=sum(all_gaps) / len(all_gaps) if all_gaps else None,
+        e2e_ns=e2e,
+        decode_tokens_per_s=tape_tokens_per_s(tape),
+        overall_tokens_per_s=n_tokens / e2e * 1e9 if e2e else None,
+        mean_surprise_nats=surprise,
+        mean_surprise_bits=None if surprise is None else surprise / math.log(2),
+        perplexity=perplexity(surprise),
+        n_surprise=sum(s is not None for trace in traces for s in surprises_nats(trace)),
+        peak_cache_bytes=peak(columns["cache_bytes"] for columns in steps),
+        peak_rss_bytes=peak(columns["rss_bytes"] for columns in steps),
+        peak_device_bytes=peak(columns["device_bytes"] for columns in steps),
+        slowest=slowest_token(traces),
+        most_surprising=most_surprising(traces),
+        traces=tuple(_trace_summary(trace) for trace in traces),
+    )
+
+
+def _percentiles(runs: list[list[int]]) -> tuple[Percentile, ...]:
+    worth = effective_n(runs)
+    return tuple(percentile((ns for run in runs for ns in run), q, worth) for q in GAP_PERCENTILES)
+
+
+def _trace_summary(trace: Trace) -> TraceSummary:
+    surprise = mean_surprise_nats([trace])
+    return TraceSummary(
+        number=trace.number,
+        n_prompt=trace.n_prompt,
+        n_tokens=len(trace.tokens["step"]),
+        n_overshoot=len(trace.overshoot["step"]),
+        finish_reason=trace.finish_reason,
+        ttft_ns=ttft_ns(trace),
+        e2e_ns=e2e_ns(trace),
+        decode_tokens_per_s=decode_tokens_per_s([trace]),
+        mean_surprise_nats=surprise,
+        perplexity=perplexity(surprise),
+        n_surprise=sum(s is not None for s in surprises_nats(trace)),
+    )

@@ -1,0 +1,119 @@
+"""Series as columns: for a terminal, for a pipe, for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tokentape.study.series import AXES, SERIES, Series
+from tokentape.views.screen import Screen, columns, pad
+from tokentape.views.shape import plain_columns, token_names
+from tokentape.views.units import ABSENT
+
+if TYPE_CHECKING:
+    from tokentape.data.tape import Tape
+    from tokentape.data.trace import Trace
+
+__all__ = ["series_document", "series_list", "series_table"]
+
+
+def series_table(
+    tape: Tape,
+    series: Sequence[Series],
+    screen: Screen,
+    *,
+    rows: int | None = None,
+    traces: Sequence[int] | None = None,
+) -> str:
+    """One table an axis, the columns parted by tabs and padded: they align, and ``cut`` and ``awk`` read them.
+
+    ``rows`` limits what is shown of each trace, None shows all; what is left out is counted.
+    """
+    parts = []
+    for axis in _axes(series):
+        table, left = _columns(tape, [one for one in series if one.axis == axis], axis, traces, rows)
+        if not table:
+            continue
+        cells = {name: [_cell(value) for value in values] for name, values in table.items()}
+        header = list(cells)
+        body = [list(row) for row in zip(*cells.values(), strict=True)]
+        widths = [max(map(len, [name, *cells[name]])) for name in header]
+        last = [">"] * (len(header) - 1) + ["<" if header[-1] == "token" else ">"]
+        lines = [
+            "\t".join(pad(cell, width, side) for cell, width, side in zip(row, widths, last, strict=True)).rstrip()
+            for row in [header, *body]
+        ]
+        lines = [screen.safe(line) for line in lines]
+        lines[0] = screen.paint(lines[0], "dim")
+        if left:
+            lines.append(screen.paint(f"# {left:,} more: --rows 0 shows all", "dim"))
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def series_document(tape: Tape, series: Sequence[Series], *, traces: Sequence[int] | None = None) -> dict[str, Any]:
+    """The same as columns by axis, with what each series is."""
+    return {
+        "series": [
+            {"name": one.name, "axis": one.axis, "unit": one.unit or None, "meaning": one.meaning} for one in series
+        ],
+        "columns": {
+            axis: _columns(tape, [one for one in series if one.axis == axis], axis, traces, None, headed=False)[0]
+            for axis in _axes(series)
+        },
+    }
+
+
+def series_list(screen: Screen) -> str:
+    """Every series: its axis, unit and meaning."""
+    rows = [[one.name, one.axis, one.unit, one.meaning] for one in SERIES.values()]
+    return "\n".join(columns(screen, ["series", "one a", "unit", "meaning"], rows, "<<<<"))
+
+
+def _axes(series: Sequence[Series]) -> list[str]:
+    return [axis for axis in AXES if any(one.axis == axis for one in series)]
+
+
+def _columns(
+    tape: Tape,
+    series: Sequence[Series],
+    axis: str,
+    traces: Sequence[int] | None,
+    limit: int | None,
+    *,
+    headed: bool = True,
+) -> tuple[dict[str, list[Any]], int]:
+    """The columns of one axis over all traces, and how many rows were left out."""
+    table: dict[str, list[Any]] = {}
+    left = 0
+    seen: set[int] = set()
+    for trace in tape.traces:
+        if (traces is not None and trace.number not in traces) or (axis == "step" and trace.run.number in seen):
+            continue
+        seen.add(trace.run.number)
+        found = {(one.column if headed else one.name): one.of(trace) for one in series}
+        n = len(next(iter(found.values())))
+        whose = trace.run.number if axis == "step" else trace.number
+        keys: dict[str, list[Any]] = {"run" if axis == "step" else "trace": [whose] * n}
+        keys |= {} if axis == "trace" else {axis if axis != "token" else "index": list(range(n))}
+        found = {**keys, **_positions(trace, axis), **found, **_names(trace, tape, axis)}
+        for name, values in found.items():
+            table.setdefault(name, []).extend(values[:limit])
+        left += max(0, n - limit) if limit is not None else 0
+    return table, left
+
+
+def _positions(trace: Trace, axis: str) -> dict[str, list[Any]]:
+    return plain_columns({"position": trace.tokens["position"]}) if axis == "token" else {}
+
+
+def _names(trace: Trace, tape: Tape, axis: str) -> dict[str, list[Any]]:
+    return {"token": token_names(trace, tape)} if axis == "token" else {}
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ABSENT
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:.1f}" if abs(value) >= 10_000 else f"{value:.6g}"
