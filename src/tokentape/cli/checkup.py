@@ -12,12 +12,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tokentape.views.listing import Check
 from tokentape.views.units import bytes_text, duration
+from tokentape.views.units import rate as rate_text
 
-__all__ = ["ClockJitter", "clock_jitter", "examine"]
+if TYPE_CHECKING:
+    from tokentape.study.cost.hardware import Hardware
+
+__all__ = ["ClockJitter", "clock_jitter", "examine", "machine_checks"]
 
 LOCAL = "pip install 'tokentape[local]'"
 CLOCK_SECONDS = 0.3
@@ -64,6 +68,28 @@ def clock_jitter(seconds: float = CLOCK_SECONDS) -> ClockJitter:
 def examine(clock: ClockJitter) -> list[Check]:
     """Every check, group by group."""
     return [*_programs(), *_torch(), *_clock(clock), *_machine(), *_models()]
+
+
+def machine_checks(machine: Hardware, config: Any, path: Path) -> list[Check]:
+    """What was measured of this machine, and the ceiling that it sets to a decode step of a model."""
+    from tokentape.study.cost.prediction import predict
+
+    group, told = "measured", machine.details
+    reads = ", ".join(f"{rate:.1f} GB/s with {name.replace('_', ' ')}" for name, rate in told["read_gb_s"].items())
+    checks = [Check(group, "read bandwidth", reads)]
+    for dtype, rate in told["many_rows_gflops"].items():
+        one = told["one_row_gflops"][dtype]
+        text = f"{rate:,.0f} GFLOP/s with {told['rows']} rows; with one {one:,.1f}, reading {machine.one_row_gb_s[dtype]:.1f} GB/s"
+        checks.append(Check(group, dtype, text))
+    if machine.layer_floor_ns:
+        text = f"{duration(machine.layer_floor_ns)}, however small the model (modelled from small operations)"
+        checks.append(Check(group, "floor of a block", text))
+    found = predict(config, hardware=machine, context=1024)
+    step, speed = duration(found["decode_ns"]), rate_text(found["tokens_per_s"])
+    text = f"{found.model_type} at 1,024 tokens in {found.dtype}: {step} at least ({found['decode_bound']}), so {speed} at most"
+    checks.append(Check(group, "a decode step", text))
+    checks.append(Check(group, "kept in", f"{path}: tokentape predict CONFIG --on this"))
+    return checks
 
 
 def _version(name: str) -> str | None:

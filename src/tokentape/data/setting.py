@@ -10,7 +10,7 @@ from typing import Any
 
 __all__ = ["NOTED", "Setting", "fingerprint"]
 
-NOTED = frozenset({"hostname", "pid", "command", "load_average", "python_executable", "model_path"})
+NOTED = frozenset({"hostname", "pid", "command", "load_average", "python_executable", "model_path", "config"})
 """Facts written down with a Setting that do not decide whether two runs are comparable."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import platform
 import socket
@@ -78,7 +79,19 @@ def _model_facts(module: Any, loaded: CausalModel | None) -> dict[str, Any]:
         "dtype": _dtypes(module),
         "quantization": None if method is None else str(getattr(method, "value", method)),
         "attn_implementation": getattr(config, "_attn_implementation", None),
+        "config": _configuration(config),
     }
+
+
+def _configuration(config: Any) -> dict[str, Any] | None:
+    """What its config.json would say about a model's architecture, as plain values; None where it cannot be told."""
+    try:
+        told = json.loads(config.to_json_string(use_diff=True), parse_constant=str)
+    except (AttributeError, TypeError, ValueError):
+        return None
+    for name in ("_name_or_path", "transformers_version"):
+        told.pop(name, None)
+    return {**told, "model_type": config.model_type}
 
 
 def _dtypes(module: Any) -> str | None:
