@@ -11,6 +11,9 @@
     │   └── OutOfMemory                    with the numbers
     ├── RuleError                       1  the rules left no token to choose
     ├── RecordingError                  1  the tape could not be written to its end
+    ├── StudyError                      1  the tape does not hold what the question needs
+    │   ├── TooFewPoints                   fewer, or less varied, measurements than the figure needs
+    │   └── NotComparable                  two tapes whose Settings differ in what matters
     ├── MissingExtra                    4  an optional package or a device is not there
     ├── Unreachable                     5  offline, not cached, gated
     └── TapeError                       6  the file is no readable tape
@@ -32,14 +35,17 @@ __all__ = [
     "ModelError",
     "NewerTape",
     "NotATape",
+    "NotComparable",
     "OutOfMemory",
     "PromptError",
     "RecordingError",
     "RuleError",
+    "StudyError",
     "TapeBusy",
     "TapeError",
     "TapeExists",
     "TokentapeError",
+    "TooFewPoints",
     "Unreachable",
     "UnsupportedDecoding",
     "UsageError",
@@ -93,6 +99,18 @@ class RuleError(TokentapeError):
 
 class RecordingError(TokentapeError):
     """The tape could not be written to its end; the message says where what was recorded is kept."""
+
+
+class StudyError(TokentapeError):
+    """The tape does not hold what the question needs; the message says what would be needed."""
+
+
+class TooFewPoints(StudyError):
+    """Fewer measurements, or less varied ones, than the figure needs."""
+
+
+class NotComparable(StudyError):
+    """Two tapes whose Settings differ in what matters, so that their difference has no meaning."""
 
 
 class MissingExtra(TokentapeError, ImportError):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 __all__ = ["SectionedCommand", "in_section"]
+
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class _Option(click.Option):
@@ -32,6 +36,6 @@ class SectionedCommand(click.Command):
                 formatter.write_dl(records, col_max=34)
 
 
-def in_section(section: str, *names: str, **kwargs: Any) -> Any:
+def in_section(section: str, *names: str, **kwargs: Any) -> Callable[[F], F]:
     """``click.option`` in a section of the help page."""
     return click.option(*names, cls=_Option, section=section, **kwargs)

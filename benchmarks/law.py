@@ -1,0 +1,270 @@
+"""How well the law of latency predicts what it was not fitted to, and what the noise of the machine allows at best.
+
+    python benchmarks/law.py                    sweeps of the shipped model and of the shape of BLOOM-560m, then the table
+    python benchmarks/law.py --tape a.tape      a sweep that was recorded before
+    python benchmarks/law.py --only table       other people's measurements alone
+
+Of a sweep, three questions. *Between*: a quarter of the settings is hidden, ten times, and asked for, but for the smallest and
+largest contexts of each batch. *Twice* and *four times*:
+only contexts up to a half, or a quarter, of the largest are fitted, and the largest are asked for. An error is that of a
+predicted setting against the median of its visits; an interval holds or misses each visit. The *noise floor* is the error of the
+best predictor there could be: a visit against the median of the other visits of its setting, and the median of all of them as far
+as two halves of them agree.
+
+The sweep of BLOOM-560m ends below 8,192 positions in all: from there on a layer's keys take more than 32 MiB, glibc maps each
+copy of them anew, and a step takes half as long again. No law that was fitted below can know of such a cliff.
+
+Of the table, each setting is left out in turn, choice of the form and all; then one model is predicted from another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tokentape.errors import TooFewPoints
+from tokentape.study.law.fitting import fit_cells
+from tokentape.study.law.gathering import Subject, cells_of
+from tokentape.study.law.laws import fit_points
+from tokentape.study.law.measurements import read_table
+from tokentape.study.law.points import Point, points_of
+
+HERE = Path(__file__).resolve().parent
+MATERIAL = Path(os.environ.get("TOKENTAPE_MATERIAL", HERE.parents[1] / "shared" / "material"))
+LEAST_PREFILL = 128
+"""Prefills of fewer tokens are mostly the launching of kernels."""
+
+SWEEPS = {
+    "demo": ["demo", "--context", "16..256/9", "--batch", "1,2,4,8", "--repeat", "15", "--threads", "1"],
+    "bloom-560m": [
+        str(MATERIAL / "configs" / "bloom-560m"),
+        *("--random-weights", "0", "--context", "64..1984/9", "--batch", "1,2,4", "--repeat", "5", "--threads", "1"),
+        *("--steps", "10", "--prefill-tokens", "1024"),
+    ],
+}
+
+
+def key(point: Point) -> tuple[int, int]:
+    return round(float(np.log2(point.context)) * 4), point.batch
+
+
+class Asked:
+    """Errors and hits of one question, over all the fits that were asked it."""
+
+    def __init__(self) -> None:
+        self.errors: list[float] = []
+        self.visits: list[float] = []
+        self.held: list[bool] = []
+
+    def ask(self, known: Sequence[Point], hidden: Sequence[Point], kind: str, subject: Subject) -> None:
+        law = fit_points(known, (subject,), [kind])
+        cells: dict[tuple[int, int], list[Point]] = defaultdict(list)
+        for point in hidden:
+            cells[key(point)].append(point)
+        for visits in cells.values():
+            context = float(np.mean([point.context for point in visits]))
+            try:
+                found = law.predict(context=context, batch=visits[0].batch, kind=kind)
+            except TooFewPoints:
+                continue
+            measured = [point.ns for point in visits]
+            self.errors.append(abs(found.ns / float(np.median(measured)) - 1))
+            self.visits += [abs(found.ns / ns - 1) for ns in measured]
+            self.held += [found.low_ns <= ns <= found.high_ns for ns in measured]
+
+    def row(self) -> dict[str, Any]:
+        if not self.errors:
+            return {"n": 0}
+        return {
+            "n": len(self.errors),
+            "median_error": float(np.median(self.errors)),
+            "p90_error": float(np.quantile(self.errors, 0.9)),
+            "visit_median_error": float(np.median(self.visits)),
+            "n_visits": len(self.held),
+            "coverage": float(np.mean(self.held)),
+        }
+
+
+def questions(
+    points: Sequence[Point], kind: str, subject: Subject, rounds: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each question with its figures."""
+    good = [point for point in points if point.kind == kind and point.cause is None]
+    if kind == "prefill":
+        good = [point for point in good if point.context * point.batch >= LEAST_PREFILL]
+    keys = sorted({key(point) for point in good})
+    inner = _inner(keys)
+    between = Asked()
+    random = np.random.default_rng(0)
+    for _ in range(rounds):
+        hidden = {inner[i] for i in random.choice(len(inner), max(1, len(keys) // 4), replace=False)}
+        between.ask([p for p in good if key(p) not in hidden], [p for p in good if key(p) in hidden], kind, subject)
+    yield "between", between.row()
+    largest = max(point.context for point in good)
+    for name, factor in (("twice", 2), ("four times", 4)):
+        beyond = Asked()
+        known = [point for point in good if point.context <= 1.1 * largest / factor]
+        hidden_points = [point for point in good if point.context > 0.9 * largest]
+        try:
+            beyond.ask(known, hidden_points, kind, subject)
+        except TooFewPoints as error:
+            print(f"{kind}, {name}: {error.why}", file=sys.stderr)
+        yield name, beyond.row()
+    yield "noise floor", floor(good)
+
+
+def _inner(keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The cells that have a smaller and a larger context of their batch around them: to ask for another one extrapolates."""
+    found = []
+    for context, batch in keys:
+        contexts = [c for c, other in keys if other == batch]
+        if min(contexts) < context < max(contexts):
+            found.append((context, batch))
+    return found
+
+
+def floor(points: Sequence[Point]) -> dict[str, Any]:
+    """Each visit against the median of the others of its setting: by visit, and as it comes to medians of all visits."""
+    cells: dict[tuple[int, int], list[float]] = defaultdict(list)
+    for point in points:
+        cells[key(point)].append(point.ns)
+    apart, medians = [], []
+    for values in cells.values():
+        if len(values) < 2:
+            continue
+        apart += [abs(ns / float(np.median([*values[:i], *values[i + 1 :]])) - 1) for i, ns in enumerate(values)]
+        # two halves of the visits: how far their medians are apart tells how far a median of all is from the truth
+        medians.append(abs(float(np.median(values[::2]) / np.median(values[1::2])) - 1) / 2)
+    return {
+        "n": len(medians),
+        "median_error": float(np.median(medians)) if medians else None,
+        "p90_error": float(np.quantile(medians, 0.9)) if medians else None,
+        "visit_median_error": float(np.median(apart)) if apart else None,
+        "n_visits": len(apart),
+        "coverage": None,
+    }
+
+
+def sweep_rows(path: Path, rounds: int) -> list[dict[str, Any]]:
+    import tokentape
+
+    with tokentape.open(path) as tape:
+        points = points_of(tape, {"subject": 0})
+        facts = tape.setting.facts
+    name = str(facts.get("model"))
+    print(f"{path}: {name}, {facts.get('torch_threads')} threads, {len(points)} points", file=sys.stderr)
+    subject = Subject(name, "", dict(facts))
+    return [
+        {"model": name, "threads": facts.get("torch_threads"), "kind": kind, "question": question, **row}
+        for kind in ("decode", "prefill")
+        for question, row in questions(points, kind, subject, rounds)
+    ]
+
+
+def table_rows() -> list[dict[str, Any]]:
+    path = MATERIAL / "latency" / "splitwise_a100.csv"
+    if not path.is_file():
+        print(f"no table at {path}: set TOKENTAPE_MATERIAL", file=sys.stderr)
+        return []
+    files = sorted((HERE / "architectures").glob("*.json"))
+    table = read_table(path, {file.stem: json.loads(file.read_text()) for file in files})
+    rows = []
+    for kind in ("decode", "prefill"):
+        every = range(len(table.subjects))
+        for name, groups in (("each alone", [[i] for i in every]), ("all together", [list(every)])):
+            checks = []
+            for group in groups:
+                points, subjects = table.of(group)
+                if len(group) > 1:
+                    subjects = tuple(subject.as_pooled() for subject in subjects)
+                cells = cells_of(kind, [point for point in points if point.kind == kind], subjects)
+                checks.append(fit_cells(cells, max_folds=len(cells)).check)
+            n = sum(check.n for check in checks if check)
+            row: dict[str, Any] = {"model": "splitwise", "kind": kind, "question": f"left out, {name}", "n": n}
+            for figure in ("mean_error", "median_error", "p90_error", "coverage"):
+                row[figure] = sum(getattr(check, figure) * check.n for check in checks if check) / n
+            rows.append(row)
+        rows.append(transferred(table, kind))
+    return rows
+
+
+def transferred(table: Any, kind: str) -> dict[str, Any]:
+    known = [i for i, subject in enumerate(table.subjects) if "llama" in subject.name]
+    points, subjects = table.of(known)
+    law = fit_points(points, tuple(subject.as_pooled() for subject in subjects), [kind])
+    (other,) = (i for i in range(len(table.subjects)) if i not in known)
+    points, subjects = table.of([other])
+    cells = cells_of(kind, [point for point in points if point.kind == kind], subjects)
+    errors, held = [], []
+    for i in range(len(cells)):
+        loads = cells.loads
+        found = law.predict(context=loads.context[i], batch=loads.batch[i], kind=kind, of=subjects[0].workload)
+        errors.append(abs(found.ns / cells.ns[i] - 1))
+        held += [found.low_ns <= ns <= found.high_ns for ns in np.exp(cells.logs[i])]
+    return {
+        "model": "splitwise",
+        "kind": kind,
+        "question": f"{table.subjects[other].name}, never seen",
+        "n": len(errors),
+        "mean_error": float(np.mean(errors)),
+        "median_error": float(np.median(errors)),
+        "p90_error": float(np.quantile(errors, 0.9)),
+        "coverage": float(np.mean(held)),
+    }
+
+
+def printed(rows: Sequence[dict[str, Any]]) -> None:
+    head = ["model", "kind", "question", "n", "mean", "median", "p90", "visit", "held"]
+    lines = [head]
+    for row in rows:
+        figures = [row.get(k) for k in ("mean_error", "median_error", "p90_error", "visit_median_error", "coverage")]
+        shares = ["" if figure is None else f"{figure:.1%}" for figure in figures]
+        lines.append([str(row["model"]), row["kind"], row["question"], str(row["n"]), *shares])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["sweeps", "table"])
+    parser.add_argument("--model", choices=list(SWEEPS), action="append", help="sweep this one only")
+    parser.add_argument("--tape", type=Path, action="append", help="a sweep recorded before, instead of a new one")
+    parser.add_argument("--keep", type=Path, help="a folder to keep the sweeps in")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as passing:
+        paths = list(given.tape or [])
+        if not paths and given.only != "table":
+            for name in given.model or SWEEPS:
+                path = (given.keep or Path(passing)) / f"{name}.tape"
+                command = [sys.executable, "-m", "tokentape", "sweep", *SWEEPS[name], "-o", str(path), "--overwrite"]
+                subprocess.run(command, check=True, stdout=sys.stderr)
+                paths.append(path)
+        for path in paths:
+            rows += sweep_rows(path, given.rounds)
+    if given.only != "sweeps" and not given.tape:
+        rows += table_rows()
+    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    if given.json:
+        print(json.dumps({"machine": machine, "rows": rows}, indent=1))
+    else:
+        print(machine)
+        printed(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The law of latency: measured points, forms, what they miss, and predictions with intervals."""
