@@ -329,6 +329,30 @@ def test_closing_twice_and_unknown_states(tmp_path):
         writer.append([], [])
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_dropping_the_last_run(tmp_path, finished):
+    """What was packed, rows, blocks: nothing of it stays, and its numbers are given again."""
+    wanted = write_tape(tmp_path / "wanted.tape", n_runs=2)
+    path = write_tape(tmp_path / "cat.tape", n_runs=1 + finished)
+    writer = TapeWriter.resume(path)
+    if not finished:
+        write_run(writer, end=False)
+    writer.drop_last()
+    assert write_run(writer).number == 1
+    writer.close().close()
+    with open_tape(path) as tape, open_tape(wanted) as other:
+        assert tape.verify() == [] and len(tape) == len(other) == 4
+        assert tape.traces[3].text == other.traces[3].text
+        assert tape.columns("step")["start_ns"].tolist() == other.columns("step")["start_ns"].tolist()
+
+
+def test_dropping_from_an_empty_tape(tmp_path):
+    writer = TapeWriter.create(tmp_path / "cat.tape", SETTING)
+    with pytest.raises(UsageError, match="no run"):
+        writer.drop_last()
+    writer.close().close()
+
+
 def test_notes(tmp_path):
     with TapeWriter.create(tmp_path / "cat.tape", SETTING, notes={"clock": "fake", "a": 1}) as writer:
         writer.note("a", {"b": [None, "猫"]})

@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 import tokentape as tt
 from families import causal, model, tokenizer
@@ -96,6 +103,19 @@ def test_running_ahead_without_an_end_of_text(prompt: Any, monkeypatch: pytest.M
     wanted = check_running_ahead("llama", prompt, {**SAMPLED, "stop_strings": STRINGS, "max_new_tokens": 60})
     assert {trace.finish_reason for trace in wanted.traces} == {"stop_string"}
     assert (sum(trace.overshoot["id"].size for trace in wanted.traces) > 0) == (prompt is BATCH)
+
+
+@pytest.mark.parametrize("of_one_run", [False, True])
+def test_running_ahead_into_a_cache_that_was_passed(of_one_run: bool) -> None:
+    """Where it outlives the call, steps past the end would be in it; one that dies with the run says so."""
+    cache = DynamicCache()
+    if of_one_run:
+        cache.of_one_run = True
+    options = {**SAMPLED, "eos_token_id": MANY_ENDS, "past_key_values": cache}
+    tape, _ = recorded("llama", 3, PROMPT, options)
+    n_tokens = len(tape.traces[0].token_ids)
+    assert n_tokens < 20
+    assert tape.traces[0].steps["index"].size == n_tokens + 3 * of_one_run
 
 
 def test_nothing_runs_ahead_of_foreign_code() -> None:

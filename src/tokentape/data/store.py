@@ -262,6 +262,22 @@ class TapeWriter:
             connection.executemany("update trace set finish_reason = ? where number = ?", pairs)
             connection.execute("update run set finished = 1 where number = ?", (run,))
 
+    def drop_last(self) -> None:
+        """Take the last run off the tape, with all that belongs to it: one that came to no end, and is to be made again.
+
+        Raises UsageError where the tape has none.
+        """
+        with written(self._name), self.database.transaction() as connection:
+            (run,) = connection.execute("select max(number) from run").fetchone()
+            if run is None:
+                raise UsageError("the tape has no run", why="nothing was recorded", fix="begin one first")
+            traces = connection.execute("select number from trace where run = ?", (run,)).fetchall()
+            connection.executemany("delete from packed where series = 'token' and owner = ?", traces)
+            connection.executemany("delete from token where trace = ?", traces)
+            connection.execute("delete from packed where series = 'step' and owner = ?", (run,))
+            for table, column in (("block", "run"), ("step", "run"), ("trace", "run"), ("run", "number")):
+                connection.execute(f"delete from {table} where {column} = ?", (run,))
+
     def _pack(self, run: int, traces: Sequence[int]) -> None:
         """Pack a run in one transaction, part by part: a kill leaves all of its packs or none."""
         series = [("step", run), *(("token", trace) for trace in traces)]

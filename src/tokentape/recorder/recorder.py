@@ -71,9 +71,10 @@ class _Ended:
 class Recorder:
     """Records the runs of one source into one tape.
 
-    ``path`` None keeps the tape in memory. Use it as a context manager, or call :meth:`close`; after that :attr:`tape` is
-    there to read. A write that fails (a full disk) does not disturb the loop: the rows are kept in memory, and :meth:`close`
-    tries again, then saves everything elsewhere, and raises :class:`~tokentape.errors.RecordingError` that says where.
+    ``path`` None keeps the tape in memory; a ``writer`` goes on with a tape that was begun before. Use it as a context
+    manager, or call :meth:`close`; after that :attr:`tape` is there to read. A write that fails (a full disk) does not disturb
+    the loop: the rows are kept in memory, and :meth:`close` tries again, then saves everything elsewhere, and raises
+    :class:`~tokentape.errors.RecordingError` that says where.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Recorder:
         overwrite: bool = False,
         text: bool = True,
         observer: Callable[[Progress], None] | None = None,
+        writer: TapeWriter | None = None,
     ) -> None:
         self.needs: frozenset[str] = frozenset().union(*(probe.needs for probe in probes))
         self.probes = tuple(probes)
@@ -98,7 +100,7 @@ class Recorder:
         self._origin = clock.mark() if origin is None else origin
         kept = {"probes": [probe.name for probe in probes], "clock": clock.name, "text": text, **(notes or {})}
         kept["origin_unix_ns"] = time.time_ns() - clock.ns(clock.mark(), since=self._origin)
-        self._writer = TapeWriter.create(path, setting, notes=kept, overwrite=overwrite)
+        self._writer = writer or TapeWriter.create(path, setting, notes=kept, overwrite=overwrite)
         self._queue: deque[_Begun | tuple[Tick, list[Any] | None] | _Ended] = deque()
         self._fence: Callable[[], Any] | None = None
         self._n_under_way = 0  # traces of the run that the loop is in
@@ -295,6 +297,11 @@ class Recorder:
             self._writer.add_pieces(rows.pieces)
         rows.draft.clear()
         rows.pieces.clear()
+
+    @property
+    def writer(self) -> TapeWriter:
+        """What writes the tape, for what is noted between two runs."""
+        return self._writer
 
     # -- afterwards ----------------------------------------------------------------------------------------------------
 

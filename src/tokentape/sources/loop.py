@@ -88,7 +88,8 @@ class Loop:
     def _allowed_lookahead(self, asked: int | None) -> int:
         """No running ahead where something reads the tokens at each step, or where the cache outlives the call."""
         cache = self._kwargs.get("past_key_values")
-        outlives = self.config.return_dict_in_generate or getattr(cache, "_is_user_defined", False)
+        theirs = getattr(cache, "_is_user_defined", False) and not getattr(cache, "of_one_run", False)
+        outlives = self.config.return_dict_in_generate or theirs
         foreign = any(map(is_foreign, self._criteria)) or reads_each_token(self._processors)
         if outlives or foreign or self._streamer is not None:
             return 0
