@@ -27,7 +27,7 @@ from tokentape.errors import TapeExists, UsageError
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
 
-__all__ = ["command"]
+__all__ = ["Plan", "command", "make_plan", "request_of", "source_of"]
 
 INTERRUPTED = 130
 
@@ -175,6 +175,15 @@ def _inode(path: Path) -> int | None:
 
 def _record(plan: Plan, observer: Callable[[Any], None]) -> Tape:
     import tokentape
+
+    source = source_of(plan)
+    prompt, keep, options = request_of(plan, source)
+    return tokentape.record(source, prompt, path=plan.path, observer=observer, **keep, **options)
+
+
+def source_of(plan: Plan) -> Any:
+    """The model, loaded and set as the plan has it."""
+    import tokentape
     from tokentape.models.runtime import require_transformers
 
     if plan.threads is not None:
@@ -188,6 +197,11 @@ def _record(plan: Plan, observer: Callable[[Any], None]) -> Tape:
     if plan.ignore_eos:
         # asked for as an option, None would mean the model's own
         source.causal.model.generation_config.eos_token_id = None
+    return source
+
+
+def request_of(plan: Plan, source: Any) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """The prompt, what to keep, and the options of ``generate()``, once the model is there to spell them."""
     options = dict(plan.options)
     if plan.bad_words:
         # a word inside a text carries the space before it
@@ -198,7 +212,7 @@ def _record(plan: Plan, observer: Callable[[Any], None]) -> Tape:
     sampled = options.get("do_sample", getattr(source, "samples_by_default", False))
     if sampled and keep["seed"] is None:
         keep["seed"] = secrets.randbits(31)  # written down, so that the run can be had again
-    return tokentape.record(source, prompt, path=plan.path, observer=observer, **keep, **options)
+    return prompt, keep, options
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def verdict_of_turns(a: Tape, b: Tape, layout: dict[str, Any], question: Questio
 def _contrasts(a: Tape, b: Tape, layout: dict[str, Any]) -> list[float]:
     runs = [[times_of_run(group, layout["of"]) for group in runs_of(tape)] for tape in (a, b)]
     units = []
-    for run, first, n in layout["units"][layout["pilot"] :]:
+    for run, first, n in layout["units"]:
         if layout["turns"] == "steps":
             found = contrast_of_steps(*(side[run][first : first + n] for side in runs))
         else:

@@ -1,0 +1,28 @@
+"""Sizes and times as people write them: ``3%``, ``90s``."""
+
+from __future__ import annotations
+
+import re
+
+from tokentape.errors import UsageError
+
+__all__ = ["seconds", "share"]
+
+
+def share(given: str | float, name: str) -> float:
+    """``"3%"``, ``"0.03"`` or 0.03 as a number above 0 and at most 1. Raises UsageError, with ``name``, for anything else."""
+    found = re.fullmatch(r"(\d*\.?\d+)\s*(%?)", str(given).strip())
+    value = None if found is None else float(found[1]) / (100 if found[2] else 1)
+    if value is None or not 0 < value <= 1:
+        raise UsageError(
+            f"{name} {given}", why="it is a share above 0 and at most 100 %", fix=f"{name} 3%, or {name} 0.03"
+        )
+    return value
+
+
+def seconds(given: str | float, name: str) -> float:
+    """``"90s"``, ``"2m"``, ``"1h"`` or 90 in seconds, above 0. Raises UsageError, with ``name``, for anything else."""
+    found = re.fullmatch(r"(\d*\.?\d+)\s*(s|m|min|h|)", str(given).strip().lower())
+    if found is None or float(found[1]) == 0:
+        raise UsageError(f"{name} {given} is no time", why="it is a number of s, m or h, above 0", fix=f"{name} 2m")
+    return float(found[1]) * {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}[found[2]]
