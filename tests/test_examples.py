@@ -6,6 +6,7 @@ import doctest
 import importlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ def test_commands_on_the_pages_exist(page: Path) -> None:
     from tokentape.cli.program import VERBS, program
 
     for line in re.findall(r"^tokentape ([^\n#]+)", page.read_text(), re.MULTILINE):
-        verb, *words = line.split()
+        verb, *words = shlex.split(line)
         assert verb in VERBS, line
         command = program.get_command(None, verb)
         known = {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}

@@ -18,48 +18,67 @@ if TYPE_CHECKING:
     from tokentape.data.tape import Tape, open_tape, verify
     from tokentape.data.trace import Trace
     from tokentape.errors import TokentapeError
+    from tokentape.experiment.sweep import sweep
     from tokentape.recorder.run import record
     from tokentape.sources.attach import recording
     from tokentape.sources.local import LocalSource, local
     from tokentape.sources.scripted import Line, ScriptedSource
-    from tokentape.study.metrics import summary
+    from tokentape.study.compare import compare
+    from tokentape.study.cost.prediction import predict
+    from tokentape.study.law.laws import Law, fit
+    from tokentape.study.metrics import metrics, summary
+    from tokentape.study.slo import Slo
 
     open = open_tape
 
 _HOMES = {
     "FakeClock": "tokentape.clock",
+    "Law": "tokentape.study.law.laws",
     "Line": "tokentape.sources.scripted",
     "LocalSource": "tokentape.sources.local",
     "Request": "tokentape.data.request",
     "ScriptedSource": "tokentape.sources.scripted",
     "Setting": "tokentape.data.setting",
+    "Slo": "tokentape.study.slo",
     "Tape": "tokentape.data.tape",
     "TokentapeError": "tokentape.errors",
     "Trace": "tokentape.data.trace",
+    "compare": "tokentape.study.compare",
+    "fit": "tokentape.study.law.laws",
     "local": "tokentape.sources.local",
+    "metrics": "tokentape.study.metrics",
     "open": "tokentape.data.tape:open_tape",
+    "predict": "tokentape.study.cost.prediction",
     "record": "tokentape.recorder.run",
     "recording": "tokentape.sources.attach",
     "summary": "tokentape.study.metrics",
+    "sweep": "tokentape.experiment.sweep",
     "verify": "tokentape.data.tape",
 }
 
 __all__ = [
     "FakeClock",
+    "Law",
     "Line",
     "LocalSource",
     "Request",
     "ScriptedSource",
     "Setting",
+    "Slo",
     "Tape",
     "TokentapeError",
     "Trace",
     "__version__",
+    "compare",
+    "fit",
     "local",
+    "metrics",
     "open",
+    "predict",
     "record",
     "recording",
     "summary",
+    "sweep",
     "verify",
 ]
 

@@ -18,6 +18,10 @@ NAME = "tokentape"
 VERBS: dict[str, tuple[str, str]] = {
     "record": ("tokentape.cli.record", "Let a model generate, and record every step and token."),
     "show": ("tokentape.cli.show", "Show a tape: figures, text, a table of its tokens."),
+    "sweep": ("tokentape.cli.sweep", "Measure a model over a grid of contexts and batches, into one tape."),
+    "fit": ("tokentape.cli.fit", "Fit the law of latency to what tapes measured."),
+    "predict": ("tokentape.cli.predict", "Say what a model costs without running it."),
+    "compare": ("tokentape.cli.compare", "Compare two tapes, or two ways of running: faster, slower, same?"),
     "ls": ("tokentape.cli.ls", "List the tapes in a folder."),
     "verify": ("tokentape.cli.verify", "Check that tapes are whole."),
     "doctor": ("tokentape.cli.doctor", "Look at this machine: what is here, what is missing."),
@@ -66,8 +70,8 @@ Examples:
   tokentape record bigscience/bloom-560m -f prompt.txt --max-new-tokens 100 -o bloom.tape
   tokentape show bloom.tape
 
-Every command knows --json and --help. Exit codes: 0 done, 1 failed, 2 usage, 4 something missing (an extra, a device),
-5 unreachable, 6 unreadable tape or a problem found, 130 interrupted.
+Every command knows --json and --help. Exit codes: 0 done, 1 failed, 2 usage, 3 a regression found, 4 something missing (an extra, a
+device), 5 unreachable, 6 unreadable tape or a problem found, 130 interrupted.
 Completion: tokentape completion --help
 """
 
