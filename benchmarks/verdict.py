@@ -2,7 +2,7 @@
 
 ``python benchmarks/verdict.py [--n 500] [--live 20] [--turns steps|runs] [--json]``
 
-Each comparison is the real one (:func:`tokentape.experiment.pairs.measure`, pilot, units, looks), at a size of 3 % and the default
+Each comparison is the real one (:func:`tokentape.experiment.pairs.measure`, units, pairs, looks), at a size of 3 % and the default
 confidence, in at most ten pairs, with no budget. Its times are read one after another from a series: synthetic (autocorrelated,
 heavy-tailed, drifting, with spikes, switching between two speeds), or recorded of one machine (``recorded_noise.npz``: the steps
 of the demo model, on two shared cores, alone and beside other work). ``--live`` makes comparisons
