@@ -111,6 +111,8 @@ def row(name: str, noise: Noise, shift: float, n: int, turns: str, question: Que
         times = itertools.cycle((1e6 * np.exp(noise(rng))).tolist())
         a, b = NoisySide(times, 0.0), NoisySide(times, shift)
         found = measure(a, b, question, turns=turns, seed=seed, now_ns=lambda: 0)
+        if found.ended == "interrupted":
+            raise KeyboardInterrupt
         words[found.verdict.word] += 1
         pairs += len(found.contrasts)
         steps += a.n_steps + b.n_steps
@@ -146,6 +148,8 @@ def live(n: int, shift: float, question: Question) -> Row:
             found = measure(a, Slower(b), question, turns="steps", seed=seed)
             for side in (a, b):
                 side.close().close()
+        if found.ended == "interrupted":
+            raise KeyboardInterrupt
         words[found.verdict.word] += 1
         pairs += len(found.contrasts)
         steps += 2 * sum(unit[2] for unit in found.units)
