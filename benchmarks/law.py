@@ -35,7 +35,7 @@ import numpy as np
 
 from tokentape.errors import TooFewPoints
 from tokentape.study.law.fitting import fit_cells
-from tokentape.study.law.gathering import Subject, cells_of
+from tokentape.study.law.gathering import Subject, cell_key, cells_of
 from tokentape.study.law.laws import fit_points
 from tokentape.study.law.measurements import read_table
 from tokentape.study.law.points import Point, points_of
@@ -55,10 +55,6 @@ SWEEPS = {
 }
 
 
-def key(point: Point) -> tuple[int, int]:
-    return round(float(np.log2(point.context)) * 4), point.batch
-
-
 class Asked:
     """Errors and hits of one question, over all the fits that were asked it."""
 
@@ -69,9 +65,9 @@ class Asked:
 
     def ask(self, known: Sequence[Point], hidden: Sequence[Point], kind: str, subject: Subject) -> None:
         law = fit_points(known, (subject,), [kind])
-        cells: dict[tuple[int, int], list[Point]] = defaultdict(list)
+        cells: dict[tuple[Any, ...], list[Point]] = defaultdict(list)
         for point in hidden:
-            cells[key(point)].append(point)
+            cells[cell_key(point)].append(point)
         for visits in cells.values():
             context = float(np.mean([point.context for point in visits]))
             try:
@@ -103,13 +99,14 @@ def questions(
     good = [point for point in points if point.kind == kind and point.cause is None]
     if kind == "prefill":
         good = [point for point in good if point.context * point.batch >= LEAST_PREFILL]
-    keys = sorted({key(point) for point in good})
+    keys = sorted({cell_key(point) for point in good})
     inner = _inner(keys)
     between = Asked()
     random = np.random.default_rng(0)
     for _ in range(rounds):
         hidden = {inner[i] for i in random.choice(len(inner), max(1, len(keys) // 4), replace=False)}
-        between.ask([p for p in good if key(p) not in hidden], [p for p in good if key(p) in hidden], kind, subject)
+        known = [point for point in good if cell_key(point) not in hidden]
+        between.ask(known, [point for point in good if cell_key(point) in hidden], kind, subject)
     yield "between", between.row()
     largest = max(point.context for point in good)
     for name, factor in (("twice", 2), ("four times", 4)):
@@ -124,21 +121,22 @@ def questions(
     yield "noise floor", floor(good)
 
 
-def _inner(keys: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+def _inner(keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
     """The cells that have a smaller and a larger context of their batch around them: to ask for another one extrapolates."""
     found = []
-    for context, batch in keys:
-        contexts = [c for c, other in keys if other == batch]
+    for key in keys:
+        _, context, batch = key
+        contexts = [c for _, c, other in keys if other == batch]
         if min(contexts) < context < max(contexts):
-            found.append((context, batch))
+            found.append(key)
     return found
 
 
 def floor(points: Sequence[Point]) -> dict[str, Any]:
     """Each visit against the median of the others of its setting: by visit, and as it comes to medians of all visits."""
-    cells: dict[tuple[int, int], list[float]] = defaultdict(list)
+    cells: dict[tuple[Any, ...], list[float]] = defaultdict(list)
     for point in points:
-        cells[key(point)].append(point.ns)
+        cells[cell_key(point)].append(point.ns)
     apart, medians = [], []
     for values in cells.values():
         if len(values) < 2:

@@ -20,7 +20,7 @@ def grid(kind: str, contexts: list[float], batches: list[float]) -> Loads:
 @given(positive, st.floats(0.1, 100.0), st.lists(positive, min_size=1, max_size=8))
 def test_a_constant_and_a_knee_are_the_larger_of_two(floor: float, slope: float, batches: list[float]) -> None:
     loads = Loads.of("decode", [1.0] * len(batches), batches)
-    knee = terms._knee(terms.SEQUENCES, floor / slope, "sequences")
+    knee = terms._bent(terms.SEQUENCES, "beyond", floor / slope, "sequences")
     found = floor * terms.CONSTANT.value(loads) + slope * knee.value(loads)
     assert np.allclose(found, np.maximum(floor, slope * np.array(batches)))
 

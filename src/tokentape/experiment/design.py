@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.experiment.grid import Cell
+from tokentape.study.law.changes import MAD_TO_SD
 
 __all__ = [
     "Chosen",
@@ -153,7 +154,7 @@ class CostLaw:
         if free <= 0:
             return None
         off = [abs(math.log(seconds / (self.seconds(cell) or seconds))) for cell, seconds in seen]
-        return 1.4826 * float(np.median(off)) * math.sqrt(len(seen) / free)
+        return MAD_TO_SD * float(np.median(off)) * math.sqrt(len(seen) / free)
 
 
 def _fitted(seen: Sequence[tuple[Cell, float]]) -> Floats:

@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.errors import StudyError, UsageError
-from tokentape.study.cost.counting import ModelWork, workload
+from tokentape.study.cost.counting import ModelWork
 from tokentape.study.cost.roofline import roof
+from tokentape.study.law.gathering import workload_of
 from tokentape.study.law.points import CAUSES
 from tokentape.study.law.residuals import Residual, residuals_of
 from tokentape.study.law.terms import Loads
@@ -150,15 +151,13 @@ def _work(subject: Subject) -> ModelWork:
     """The work of a subject; raises StudyError where its configuration is not known."""
     if isinstance(subject.workload, ModelWork):
         return subject.workload
-    config = subject.facts.get("config")
-    if config is None:
+    if subject.facts.get("config") is None:
         raise StudyError(
             f"no roofline can be drawn for {subject.name}",
             why="its configuration, from which bytes and operations are counted, is not there",
             fix="record it again with this version (a CSV: --config MODEL=config.json), or leave --on out",
         )
-    dtype = str(subject.facts["dtype"]).partition("+")[0] if subject.facts.get("dtype") else None
-    return workload(config, dtype, int(subject.facts.get("tensor_parallel") or 1))
+    return workload_of(subject.facts)
 
 
 def law_sentences(columns: Sequence[LawColumn]) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["change_points", "warm_up"]
+__all__ = ["MAD_TO_SD", "change_points", "warm_up"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -36,7 +36,9 @@ DEVIATIONS = 3.0
 SLOWER = math.log(1.01)
 """What is within one per cent of the settled level is settled."""
 
-_MAD_TO_SD = 1.4826
+MAD_TO_SD = 1.4826
+"""A normal distribution's standard deviation over the median of its absolute deviations."""
+
 _MOST_R = 0.9
 
 
@@ -78,7 +80,7 @@ def warm_up(times: Sequence[float] | Floats) -> int:
     settled = logs[n // 2 :]
     level = float(np.median(settled))
     # of few settled values the median is a guess, so the differences of all have a say
-    deviation = max(_MAD_TO_SD * float(np.median(np.abs(settled - level))), _deviation(np.diff(logs)) / math.sqrt(2))
+    deviation = max(MAD_TO_SD * float(np.median(np.abs(settled - level))), _deviation(np.diff(logs)) / math.sqrt(2))
     most = n // 2
     head = logs[: max(min(n, EXACT), FEWEST)]
     cuts = [*change_points(head), len(head)]
@@ -117,7 +119,7 @@ def _tamed(series: Floats) -> tuple[Floats, float]:
 
 
 def _deviation(differences: Floats) -> float:
-    return _MAD_TO_SD * float(np.median(np.abs(differences)))
+    return MAD_TO_SD * float(np.median(np.abs(differences)))
 
 
 def _running_median(series: Floats) -> Floats:

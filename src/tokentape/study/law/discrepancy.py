@@ -10,6 +10,7 @@ counts where no measurement holds them (Rasmussen & Williams, Gaussian Processes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -116,18 +117,24 @@ class Discrepancy:
         half = np.linalg.solve(lower, cross)
         mean = half.T @ np.linalg.solve(lower, self.residuals)
         unheld = slopes.T - np.linalg.solve(lower, self.slopes).T @ half
-        coefficients = np.einsum("km,kl,lm->m", unheld, self.covariance, unheld)
+        coefficients = np.einsum("km,kl,lm->m", unheld, self._covariance, unheld)
         smooth = self.kernel.variance - np.einsum("nm,nm->m", half, half)
         return mean, np.maximum(smooth, 0) + coefficients + self.kernel.nugget**2
 
-    @property
+    @cached_property
     def _lower(self) -> Array:
         smooth = self.kernel.between(self.at, self.groups, self.at, self.groups)
         return _root(smooth, self.noise + self.kernel.nugget**2)
 
-    @property
-    def covariance(self) -> Array:
-        """Covariance ``[k, k]`` of the logarithms of the law's coefficients, by generalised least squares."""
-        white = np.linalg.solve(self._lower, self.slopes)
+    @cached_property
+    def _covariance(self) -> Array:
+        return self.covariance_of(self.slopes)
+
+    def covariance_of(self, slopes: Array) -> Array:
+        """Covariance ``[k, k]`` of the coefficients that ``slopes`` ``[n, k]`` belong to, by generalised least squares.
+
+        With the law's own slopes it is that of the logarithms of its coefficients.
+        """
+        white = np.linalg.solve(self._lower, slopes)
         # a term that is not there, or that others can stand for, has no information of its own
         return np.asarray(np.linalg.pinv(white.T @ white, rcond=1e-9))

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from tokentape.study.law.changes import MAD_TO_SD
 from tokentape.study.law.discrepancy import Discrepancy, Kernel, learn
 from tokentape.study.law.regression import choose, fit_relative
 from tokentape.study.law.terms import Form, Loads, forms_of
 
-__all__ = ["Cells", "Check", "Estimate", "Fitted", "fit_cells"]
+__all__ = ["LEAST_CELLS", "Cells", "Check", "Estimate", "Fitted", "fit_cells"]
 
 Array = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -31,9 +32,6 @@ STRETCH = (0.7, 3.0)
 2005), but shrink little: few cells say little about tails."""
 
 CONFIDENCE = 0.9
-
-MAD_TO_SD = 1.4826
-"""A normal distribution's standard deviation over the median of its absolute deviations."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +97,7 @@ class Check:
 class Fitted:
     """One kind of step, fitted: ``forms[0]`` is the law, the others explain the data as well and widen its intervals.
 
-    ``freedom`` are the degrees of freedom of the intervals; ``stretch`` is the factor by which intervals had to grow to hold
-    what was left out.
+    ``stretch`` is the factor by which intervals had to grow to hold what was left out.
     """
 
     cells: Cells
@@ -142,24 +139,24 @@ class Fitted:
         return float(t.ppf((1 + confidence) / 2, freedom))
 
 
-def fit_cells(cells: Cells, forms: Sequence[Form] | None = None, *, max_folds: int = MAX_FOLDS) -> Fitted:
+def fit_cells(cells: Cells, *, max_folds: int = MAX_FOLDS) -> Fitted:
     """Choose the form, fit it, learn what it misses, and check it on cells left out, in ``max_folds`` parts at most.
 
     Raises nothing: whether there are enough cells is asked before.
     """
-    tried = list(forms or forms_of(cells.loads))
+    tried = forms_of(cells.loads)
     candidates = choose(tried, cells.loads, cells.ns)[:MAX_FORMS]
     return _checked(_fit(cells, [candidate.form for candidate in candidates]), tried, max_folds)
 
 
 def _fit(cells: Cells, forms: Sequence[Form]) -> Fitted:
     coefficients, discrepancies = [], []
+    at = cells.loads.where
     for form in forms:
         matrix = form.matrix(cells.loads)
         found = fit_relative(matrix, cells.ns)
         plain = np.maximum(matrix @ found, 1e-9)
         residuals = np.log(cells.ns / plain)
-        at = cells.loads.where
         kernel = learn(at, cells.groups, residuals, cells.noise)
         coefficients.append(found)
         slopes = matrix * found / plain[:, None]

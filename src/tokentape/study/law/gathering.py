@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tokentape.errors import NotComparable, StudyError, TooFewPoints, UsageError
-from tokentape.study.cost.counting import workload
-from tokentape.study.law.fitting import Cells
+from tokentape.study.cost.counting import ModelWork, workload
+from tokentape.study.law.fitting import LEAST_CELLS, Cells
 from tokentape.study.law.points import Point
 from tokentape.study.law.terms import Loads
 
@@ -20,12 +20,21 @@ if TYPE_CHECKING:
     from tokentape.data.tape import Tape
     from tokentape.study.cost.work import Workload
 
-__all__ = ["MACHINE", "Subject", "cells_of", "check_enough", "check_one_machine", "subject_of"]
+__all__ = [
+    "MACHINE",
+    "Subject",
+    "cell_key",
+    "cells_of",
+    "check_enough",
+    "check_one_machine",
+    "subject_of",
+    "workload_of",
+    "workloads_of",
+]
 
 MACHINE = ("processor", "logical_cpus", "torch_threads", "gpu", "engine", "torch", "transformers")
 """Facts of a Setting that have to agree for measurements to be of one machine and one program."""
 
-LEAST_CELLS = 4
 LEAST_CONTEXTS = 3
 LEAST_SPAN = 1.5
 
@@ -54,7 +63,7 @@ class Subject:
                 why="a law across models counts bytes and operations, for which the configuration is needed",
                 fix="record it again with this version, or fit the tape by itself",
             )
-        return replace(self, workload=_workload(self.facts), pooled=True)
+        return replace(self, workload=workload_of(self.facts), pooled=True)
 
     def as_dict(self) -> dict[str, Any]:
         return {"name": self.name, "fingerprint": self.fingerprint}
@@ -67,13 +76,14 @@ def subject_of(tape: Tape) -> Subject:
     work = None
     if facts.get("config") is not None:
         with contextlib.suppress(UsageError, StudyError):  # a family that is not known: its law is one of counts
-            work = _workload(facts)
+            work = workload_of(facts)
     return Subject(name, tape.setting.fingerprint, dict(facts), work)
 
 
-def _workload(facts: Mapping[str, Any]) -> Workload:
+def workload_of(facts: Mapping[str, Any]) -> ModelWork:
+    """The work of the model whose ``config``, ``dtype`` and ``tensor_parallel`` these facts have. Raises UsageError."""
     dtype = str(facts["dtype"]).partition("+")[0] if facts.get("dtype") else None
-    return workload(facts["config"], dtype)
+    return workload(facts["config"], dtype, int(facts.get("tensor_parallel") or 1))
 
 
 def check_one_machine(subjects: Sequence[Subject]) -> None:
@@ -103,7 +113,7 @@ def check_enough(points: Sequence[Point], kind: str) -> None:
             fix=f"record with the timing probe; a {kind} step needs its context on the tape",
         )
     contexts = sorted({round(point.context, 3) for point in good})
-    cells = {_key(point) for point in good}
+    cells = {cell_key(point) for point in good}
     needed = f"a law needs {LEAST_CELLS} settings with {LEAST_CONTEXTS} contexts that span a factor of {LEAST_SPAN:g}"
     if len(cells) < LEAST_CELLS or len({_octave(c) for c in contexts}) < LEAST_CONTEXTS:
         left = f", and {len(points) - len(good)} were left out for a cause" if len(points) > len(good) else ""
@@ -124,7 +134,7 @@ def _octave(context: float) -> int:
     return round(float(np.log2(context)) * PER_OCTAVE)
 
 
-def _key(point: Point) -> tuple[Any, ...]:
+def cell_key(point: Point) -> tuple[Any, ...]:
     """Which cell a point belongs to: the setting that its label names, else its context and batch."""
     subject = point.labels.get("subject", 0)
     if "setting" in point.labels:
@@ -132,20 +142,26 @@ def _key(point: Point) -> tuple[Any, ...]:
     return (subject, _octave(point.context), point.batch)
 
 
+def workloads_of(owners: Sequence[int], subjects: Sequence[Subject]) -> list[Workload] | None:
+    """The workload of each owner, an index into ``subjects``; None where they are not pooled."""
+    if not subjects[0].pooled:
+        return None
+    return [work for owner in owners if (work := subjects[owner].workload) is not None]
+
+
 def cells_of(kind: str, points: Sequence[Point], subjects: Sequence[Subject]) -> Cells:
     """The points of one kind by cell; with pooled subjects their loads are of bytes and operations."""
     groups: dict[tuple[Any, ...], list[Point]] = defaultdict(list)
     for point in points:
-        groups[_key(point)].append(point)
+        groups[cell_key(point)].append(point)
     cells = sorted(groups.values(), key=lambda cell: (cell[0].labels.get("subject", 0), cell[0].batch, cell[0].context))
     owners = [int(cell[0].labels.get("subject", 0)) for cell in cells]
-    workloads = [subjects[owner].workload for owner in owners] if subjects[0].pooled else None
     return Cells(
         loads=Loads.of(
             kind,
             [float(np.mean([point.context for point in cell])) for cell in cells],
             [cell[0].batch for cell in cells],
-            None if workloads is None else [one for one in workloads if one is not None],
+            workloads_of(owners, subjects),
         ),
         ns=np.array([float(np.median([point.ns for point in cell])) for cell in cells]),
         groups=np.array(owners),

@@ -120,6 +120,11 @@ class Law:
     subjects: tuple[Subject, ...]
     points: tuple[Point, ...] = field(repr=False, compare=False, default=())
 
+    @property
+    def pooled(self) -> bool:
+        """Whether it is a law of bytes and operations; one of several Settings always is."""
+        return self.subjects[0].pooled
+
     def part(self, kind: str) -> Part:
         """The part of a kind of step; raises TooFewPoints where there is none, with the reason."""
         if kind not in ("decode", "prefill"):
@@ -149,7 +154,7 @@ class Law:
         """
         _check_question(context, batch, confidence)
         group, workload = self._asked(of)
-        if group < 0 and not self.subjects[0].pooled:
+        if group < 0 and not self.pooled:
             return self.across().predict(context=context, batch=batch, kind=kind, confidence=confidence, of=of)
         part = self.part(kind)
         # one Setting: batch and context have to have varied; several: their work has
@@ -179,12 +184,11 @@ class Law:
     def _asked(self, of: Workload | str | None) -> tuple[int, Workload | None]:
         """The group that is meant, -1 for none of them, and its workload where the law is one of work."""
         names = [subject.name for subject in self.subjects]
-        worked = len(self.subjects) > 1 or self.subjects[0].pooled
         if of is None and len(names) == 1:
-            return 0, self.subjects[0].workload if worked else None
+            return 0, self.subjects[0].workload if self.pooled else None
         if isinstance(of, str) and of in names:
             place = names.index(of)
-            return place, self.subjects[place].workload if worked else None
+            return place, self.subjects[place].workload if self.pooled else None
         if of is None or isinstance(of, str):
             raise UsageError(
                 "several Settings were measured; which is meant?" if of is None else f"no Setting {of!r} in this law",
@@ -193,7 +197,7 @@ class Law:
             )
         for place, subject in enumerate(self.subjects):
             if subject.workload is not None and _identity(of) == _identity(subject.workload):
-                return place, of if worked else None
+                return place, of if self.pooled else None
         return -1, of
 
     @cached_property
@@ -205,9 +209,7 @@ class Law:
 
         Raises StudyError where the tape does not hold its model's configuration.
         """
-        if self.subjects[0].pooled:
-            return self
-        return self._across
+        return self if self.pooled else self._across
 
     def sentence(self) -> str | None:
         """What context costs, in one sentence; None without a decode part or without its key-value term."""
@@ -328,14 +330,7 @@ def coefficients_of(fitted: Fitted, confidence: float = CONFIDENCE) -> tuple[Coe
         # the term itself and those that are there: one on its bound is asked how large it might have been
         used = [j for j in range(len(values)) if values[j] > 0 or j == i]
         slopes = relative[:, used] / size[used]
-        covariance = type(discrepancy)(
-            discrepancy.kernel,
-            discrepancy.at,
-            discrepancy.groups,
-            discrepancy.residuals,
-            discrepancy.noise,
-            slopes,
-        ).covariance
+        covariance = discrepancy.covariance_of(slopes)
         j = used.index(i)
         width = quantile * float(np.sqrt(covariance[j, j])) / float(size[i])
         value = float(values[i])

@@ -59,7 +59,7 @@ class StepTimes:
     """Every step of a tape that can be placed on a law, ``[n]`` each; ``clock`` says whose time it is.
 
     ``cause`` holds indexes into :data:`CAUSES`, -1 for none. ``decode`` is False for a prefill. Steps that read neither one
-    token of each sequence nor a whole prompt, and those of unknown context, are not in it: ``n_unplaced`` counts them.
+    token of each sequence nor a whole prompt, and those of unknown context, are not in it.
     """
 
     clock: str
@@ -70,7 +70,6 @@ class StepTimes:
     run: Ints
     start_ns: Ints
     cause: Ints
-    n_unplaced: int
 
     def __len__(self) -> int:
         return len(self.ns)
@@ -109,7 +108,6 @@ def step_times_of(tape: Tape) -> StepTimes:
         run=run[rows],
         start_ns=np.asarray(columns["start_ns"])[rows],
         cause=cause[rows],
-        n_unplaced=int(len(ns) - len(rows)),
     )
 
 
@@ -140,25 +138,18 @@ def points_of(tape: Tape, labels: Mapping[str, Any] | None = None) -> list[Point
     What has a cause comes as points of its own, so that it can be counted and shown. ``labels`` go onto every point.
     """
     steps = step_times_of(tape)
-    return points_from(steps, {"clock": steps.clock, **(labels or {})})
-
-
-def points_from(steps: StepTimes, labels: Mapping[str, Any] | None = None) -> list[Point]:
-    """The same from steps that were placed already."""
+    labels = {"clock": steps.clock, **(labels or {})}
     found: list[Point] = []
     for rows in _runs(steps.run):
         for code in (-1, *range(len(CAUSES))):
             cause = None if code < 0 else CAUSES[code]
             these = rows[steps.cause[rows] == code]
-            found += [_point("prefill", steps, these[i : i + 1], cause, labels) for i in _where(~steps.decode[these])]
+            prefills = these[~steps.decode[these]]
+            found += [_point("prefill", steps, prefills[i : i + 1], cause, labels) for i in range(len(prefills))]
             found += [
                 _point("decode", steps, block, cause, labels) for block in _blocks(these[steps.decode[these]], steps)
             ]
     return sorted(found, key=lambda point: point.start_ns)
-
-
-def _where(flags: npt.NDArray[np.bool_]) -> list[int]:
-    return [int(i) for i in np.flatnonzero(flags)]
 
 
 def _blocks(rows: Ints, steps: StepTimes) -> Iterator[Ints]:
@@ -174,7 +165,7 @@ def _blocks(rows: Ints, steps: StepTimes) -> Iterator[Ints]:
             start = i
 
 
-def _point(kind: str, steps: StepTimes, rows: Ints, cause: str | None, labels: Mapping[str, Any] | None) -> Point:
+def _point(kind: str, steps: StepTimes, rows: Ints, cause: str | None, labels: Mapping[str, Any]) -> Point:
     first = int(rows[0])
     return Point(
         kind=kind,
@@ -185,5 +176,5 @@ def _point(kind: str, steps: StepTimes, rows: Ints, cause: str | None, labels: M
         run=int(steps.run[first]),
         start_ns=int(steps.start_ns[first]),
         cause=cause,
-        labels=dict(labels or {}),
+        labels=labels,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tokentape.study.law.changes import MAD_TO_SD
 from tokentape.study.law.terms import Form, Loads
 
 __all__ = ["Candidate", "choose", "fit_relative"]
@@ -49,18 +50,17 @@ def fit_relative(matrix: Array, ns: Array) -> Array:
     for _ in range(REWEIGHED):
         found = nnls(relative * now[:, None], now)[0]
         error = np.abs(relative @ found - 1)
-        spread = max(1.4826 * float(np.median(error)), LEAST_SPREAD)
+        spread = max(MAD_TO_SD * float(np.median(error)), LEAST_SPREAD)
         now = np.sqrt(np.minimum(1.0, GROSS * spread / np.maximum(error, 1e-12)))
     return np.asarray(found / scale, float)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A form, its error on what was left out (mean of ``|ln|`` over folds) and that error's standard error."""
+    """A form, and its error on what was left out: the mean of ``|ln|`` over folds."""
 
     form: Form
     error: float
-    standard_error: float
 
 
 def choose(forms: Sequence[Form], loads: Loads, ns: Array) -> list[Candidate]:
@@ -83,7 +83,7 @@ def choose(forms: Sequence[Form], loads: Loads, ns: Array) -> list[Candidate]:
     for form, error, mean in zip(usable, errors, means, strict=True):
         slack = float(np.std(error - best)) / np.sqrt(len(folds))
         if mean <= float(np.mean(best)) + max(ERRORS_APART * slack, SAME_ERROR):
-            kept.append(Candidate(form, mean, float(np.std(error)) / np.sqrt(len(folds))))
+            kept.append(Candidate(form, mean))
     return sorted(kept, key=lambda candidate: (len(candidate.form.terms), candidate.error))
 
 

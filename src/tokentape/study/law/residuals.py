@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tokentape.study.law.gathering import workloads_of
 from tokentape.study.law.points import CAUSES
 from tokentape.study.law.terms import Loads
 
@@ -56,13 +57,11 @@ class Rate:
 def residuals_of(law: Law, part: Part) -> list[Residual]:
     """Every point of the part's kind, left out ones too, in the order in which they were measured."""
     points = [point for point in law.points if point.kind == part.kind]
-    pooled = law.subjects[0].pooled
-    workloads = [law.subjects[int(point.labels.get("subject", 0))].workload for point in points]
     loads = Loads.of(
         part.kind,
         [point.context for point in points],
         [point.batch for point in points],
-        [one for one in workloads if one is not None] if pooled else None,
+        workloads_of([int(point.labels.get("subject", 0)) for point in points], law.subjects),
     )
     expected = part.fitted.plain(loads).tolist()
     return [

@@ -178,25 +178,15 @@ PER_LAYER_SEQUENCE = Term(
 )
 
 
-def _knee(term: Term, at: float, unit: str) -> Term:
-    return Term(
-        f"{term.name} beyond {_number(at)}",
-        term.per,
-        f"{term.meaning}, beyond {_number(at)} {unit}",
-        partial(_beyond, term.value, at),
-        at,
-    )
+_BENDS = {"beyond": _beyond, "up to": _before}
+"""The parts of a term on either side of a knee: more of the same costs nothing before it, or nothing after it."""
 
 
-def _up_to(term: Term, at: float, unit: str) -> Term:
-    """The part of a term before a knee: beyond it more of the same costs nothing more."""
-    return Term(
-        f"{term.name} up to {_number(at)}",
-        term.per,
-        f"{term.meaning}, up to {_number(at)} {unit}",
-        partial(_before, term.value, at),
-        at,
-    )
+def _bent(term: Term, side: str, at: float, unit: str) -> Term:
+    """The part of a term ``"beyond"`` a knee, or ``"up to"`` it."""
+    where = f"{side} {_number(at)}"
+    value = partial(_BENDS[side], term.value, at)
+    return Term(f"{term.name} {where}", term.per, f"{term.meaning}, {where} {unit}", value, at)
 
 
 def _number(value: float) -> str:
@@ -240,12 +230,14 @@ def _tells(term: Term, loads: Loads) -> bool:
 def _decode_counts(loads: Loads) -> list[list[Term]]:
     plain = [CONSTANT, SEQUENCES, KEY_VALUE]
     found = [[CONSTANT, KEY_VALUE], plain, [*plain, CONTEXT]]
-    batches = [_knee(SEQUENCES, at, "sequences") for at in _places(loads.batch)]
-    reads = [_knee(KEY_VALUE, at, "positions of all sequences") for at in _places(loads.batch * loads.context)]
+    batches = [_bent(SEQUENCES, "beyond", at, "sequences") for at in _places(loads.batch)]
+    reads = [
+        _bent(KEY_VALUE, "beyond", at, "positions of all sequences") for at in _places(loads.batch * loads.context)
+    ]
     for knee in batches:
         found += [[CONSTANT, KEY_VALUE, knee], [*plain, knee], [*plain, CONTEXT, knee]]
     # a library that takes another routine for several rows than for one: dear at first, then cheap
-    first = [_up_to(SEQUENCES, at, "sequences") for at in _places(loads.batch)]
+    first = [_bent(SEQUENCES, "up to", at, "sequences") for at in _places(loads.batch)]
     for knee in first:
         found += [[*plain, knee], [*plain, CONTEXT, knee], [CONSTANT, KEY_VALUE, knee]]
         found += [[*plain, knee, bend] for bend in (*reads, *batches) if bend.knee != knee.knee]
@@ -257,7 +249,7 @@ def _decode_counts(loads: Loads) -> list[list[Term]]:
 def _prefill_counts(loads: Loads) -> list[list[Term]]:
     plain = [CONSTANT, TOKENS, SQUARE]
     found = [[CONSTANT, TOKENS]]
-    knees = [_knee(TOKENS, at, "tokens") for at in _places(loads.tokens)]
+    knees = [_bent(TOKENS, "beyond", at, "tokens") for at in _places(loads.tokens)]
     for more in ([], [SEQUENCES]):
         found.append([*plain, *more])
         # without the plain tokens the first knee is max(floor, compute)
