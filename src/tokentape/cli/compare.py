@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import secrets
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokentape.cli.completion import complete_tapes
+from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.output import document, json_option, print_document, print_lines
 from tokentape.cli.sections import SectionedCommand, in_section
+from tokentape.cli.status import StatusLine
 from tokentape.errors import UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-REGRESSION, INTERRUPTED = 3, 130
+REGRESSION = 3
 
 EPILOG = """\b
 Examples:
@@ -148,63 +148,37 @@ def _recorded(given: dict[str, Any], threshold: float | None) -> tuple[Compariso
     runs = (parsed_run(given["runs"][0]), parsed_run(given["runs"][1]))
     paths = places(given["output"], f"compare-{datetime.now():%Y%m%d-%H%M%S}", overwrite=given["overwrite"])
     seed = secrets.randbits(31) if given["seed"] is None else given["seed"]
-    progress = _Progress(question, quiet=given["quiet"])
-    progress.say("loading")
-    sides, turns = open_sides(runs, paths, given["of"], seed, isolated=given["isolated"], overwrite=given["overwrite"])
-    try:
-        found: Measured = measure(
-            sides[0], sides[1], question, turns=turns, budget_ns=budget_ns, seed=seed, watch=progress.observe
+    with StatusLine("loading", quiet=given["quiet"]) as line:
+        sides, turns = open_sides(
+            runs, paths, given["of"], seed, isolated=given["isolated"], overwrite=given["overwrite"]
         )
-    finally:
-        progress.clear()
-        for side in sides:
-            side.close().close()
+        try:
+            found: Measured = measure(
+                sides[0],
+                sides[1],
+                question,
+                turns=turns,
+                budget_ns=budget_ns,
+                seed=seed,
+                watch=lambda moment: line.say(_moment_text(moment, question)),
+            )
+        finally:
+            for side in sides:
+                side.close().close()
     layout = {**found.layout(question), "of": given["of"], "id": secrets.token_hex(8), "reason": found.verdict.reason}
     for path, letter in zip(paths, "AB", strict=True):
         noted(path, NOTE, {**layout, "side": letter})
     return compare(*paths, of=given["of"]), found.ended
 
 
-class _Progress:
-    """One line on stderr: drawn over itself on a terminal, now and then elsewhere."""
+def _moment_text(moment: Moment, question: Question) -> str:
+    from tokentape.views.units import duration
 
-    def __init__(self, question: Question, *, quiet: bool) -> None:
-        from tokentape.views.screen import is_terminal
-
-        self._question = question
-        self._quiet = quiet
-        self._terminal = is_terminal(sys.stderr)
-        self._due = time.monotonic() + 10
-        self._drawn_at = 0.0
-
-    def observe(self, moment: Moment) -> None:
-        from tokentape.views.units import duration
-
-        where = (
-            "warming up"
-            if moment.n_pairs is None
-            else f"pair {moment.n_pairs + 1} of at most {self._question.max_pairs}"
-        )
-        so_far = ""
-        if moment.verdict is not None and moment.verdict.low is not None and moment.verdict.high is not None:
-            so_far = f"  so far {100 * moment.verdict.low:+.1f} to {100 * moment.verdict.high:+.1f} %"
-        self.say(f"{where}, {moment.n_units} units  {duration(moment.elapsed_ns)}{so_far}")
-
-    def say(self, text: str) -> None:
-        now = time.monotonic()
-        if self._quiet:
-            return
-        if self._terminal and now - self._drawn_at > 0.1:
-            self._drawn_at = now
-            click.echo(f"\r\x1b[2K{text}", nl=False, err=True)
-        elif not self._terminal and now > self._due:
-            self._due = now + 10
-            click.echo(text, err=True)
-
-    def clear(self) -> None:
-        if self._terminal and not self._quiet:
-            with contextlib.suppress(OSError):
-                click.echo("\r\x1b[2K", nl=False, err=True)
+    where = "warming up" if moment.n_pairs is None else f"pair {moment.n_pairs + 1} of at most {question.max_pairs}"
+    so_far = ""
+    if moment.verdict is not None and moment.verdict.low is not None and moment.verdict.high is not None:
+        so_far = f"  so far {100 * moment.verdict.low:+.1f} to {100 * moment.verdict.high:+.1f} %"
+    return f"{where}, {moment.n_units} units  {duration(moment.elapsed_ns)}{so_far}"
 
 
 def _report(found: Comparison, given: dict[str, Any], fail_over: float | None, failed: bool) -> None:

@@ -10,9 +10,10 @@ import click
 from tokentape.cli.output import document, print_document
 from tokentape.errors import TokentapeError, UsageError
 
-__all__ = ["failed", "told"]
+__all__ = ["INTERRUPTED", "failed", "told"]
 
 INTERRUPTED = 130
+"""The exit code after Ctrl-C."""
 
 
 def failed(error: BaseException, arguments: list[str]) -> int:

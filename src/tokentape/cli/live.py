@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from tokentape.cli.status import PLAIN_SECONDS, draws_on
 from tokentape.views.drawing import drawn_text
-from tokentape.views.screen import Screen, is_terminal
+from tokentape.views.screen import Screen
 from tokentape.views.sparkline import sparkline
 from tokentape.views.text import folded
 from tokentape.views.units import count, duration, rate
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from tokentape.recorder.progress import Progress
 
 __all__ = ["LiveLine"]
-
-PLAIN_SECONDS = 10.0
-"""How often a line is printed where there is no terminal; a recording shorter than this prints none."""
 
 TEXT_LINES = 4
 
@@ -49,7 +46,7 @@ class LiveLine:
         self._moment: Moment | None = None
         self._since = time.monotonic()
         self._printed = self._since
-        drawn = is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+        drawn = draws_on()
         self._live: Any = self._make_live() if drawn and not quiet else None
         self._plain = not drawn and not quiet
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import signal
 import sys
@@ -11,14 +10,15 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.generation import generation_options
 from tokentape.cli.output import document, print_document, print_lines
+from tokentape.cli.preparation import loaded, tape_place
 from tokentape.cli.prompts import Asked, read_prompt
 from tokentape.cli.record_options import EPILOG, GENERATION_FLAGS, with_options
 from tokentape.cli.sections import SectionedCommand
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from tokentape.data.tape import Tape
 
 __all__ = ["Plan", "command", "make_plan", "request_of", "source_of"]
-
-INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,39 +114,11 @@ def make_plan(given: dict[str, Any]) -> Plan:
 
 def _free_path(output: Path | None, model: str, overwrite: bool) -> Path:
     """Where the tape goes. Refused now rather than after a model has been loaded."""
-    if output is None or output.is_dir():
-        folder = output or Path(os.environ.get("TOKENTAPE_DIR") or ".")
-        path = _unused(folder, f"{_short(model)}-{datetime.now():%Y%m%d-%H%M%S}")
-    else:
-        path = output
-    if not path.parent.is_dir():
-        raise UsageError(
-            f"the folder {path.parent} does not exist",
-            why="the tape would be made in it",
-            fix=f"mkdir -p {path.parent}",
-        )
+    path = tape_place(output, model)
     if path.exists() and not overwrite:
         raise TapeExists(
             f"{path} already exists", why="nothing is overwritten unasked", fix="another -o PATH, or --overwrite"
         )
-    return path
-
-
-def _short(model: str) -> str:
-    """The last part of a model's name, as part of a file name."""
-    name = Path(model)
-    if name.exists():
-        name = name.resolve()
-        name = name.parent if name.name == "config.json" else name
-    else:
-        name = Path(model.partition("@")[0])
-    return re.sub(r"[^\w.-]+", "-", name.name).strip("-.") or "model"
-
-
-def _unused(folder: Path, stem: str) -> Path:
-    path, number = folder / f"{stem}.tape", 2
-    while path.exists():
-        path, number = folder / f"{stem}-{number}.tape", number + 1
     return path
 
 
@@ -183,17 +153,7 @@ def _record(plan: Plan, observer: Callable[[Any], None]) -> Tape:
 
 def source_of(plan: Plan) -> Any:
     """The model, loaded and set as the plan has it."""
-    import tokentape
-    from tokentape.models.runtime import require_transformers
-
-    if plan.threads is not None:
-        os.environ["OMP_NUM_THREADS"] = str(plan.threads)  # read once, when torch is first imported
-    require_transformers()  # says how to get it, where importing the source would only fail
-    source = tokentape.local(plan.model, **plan.load)
-    if plan.threads is not None:
-        import torch
-
-        torch.set_num_threads(plan.threads)
+    source = loaded(plan.model, plan.load, plan.threads)
     if plan.ignore_eos:
         # asked for as an option, None would mean the model's own
         source.causal.model.generation_config.eos_token_id = None

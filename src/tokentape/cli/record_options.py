@@ -13,7 +13,7 @@ from tokentape.cli.completion import complete_tapes
 from tokentape.cli.output import json_option
 from tokentape.cli.sections import in_section
 
-__all__ = ["EPILOG", "GENERATION_FLAGS", "with_options"]
+__all__ = ["EPILOG", "GENERATION_FLAGS", "MODEL_OPTIONS", "with_options"]
 
 _FILE = click.Path(path_type=Path)
 _prompt = partial(in_section, "Prompt")
@@ -48,7 +48,7 @@ Examples:
 
 def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """All options; the first of the list comes first on the help page."""
-    for option in reversed([*_PROMPT, *_MODEL, *_GENERATION, *_RECORDING]):
+    for option in reversed([*_PROMPT, *MODEL_OPTIONS, *_GENERATION, *_RECORDING]):
         function = option(function)
     return function
 
@@ -68,7 +68,7 @@ _PROMPT = [
     ),
 ]
 
-_MODEL = [
+MODEL_OPTIONS = [
     _model("--dtype", default="auto", show_default=True, metavar="TYPE", help="auto, float32, bfloat16, float16."),
     _model("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps."),
     _model("--revision", metavar="REV", help="Branch, tag or commit on the hub."),

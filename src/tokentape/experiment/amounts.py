@@ -20,9 +20,10 @@ def share(given: str | float, name: str) -> float:
     return value
 
 
-def seconds(given: str | float, name: str) -> float:
-    """``"90s"``, ``"2m"``, ``"1h"`` or 90 in seconds, above 0. Raises UsageError, with ``name``, for anything else."""
+def seconds(given: str | float, name: str, *, above_zero: bool = True) -> float:
+    """``"90s"``, ``"2m"``, ``"1h"`` or 90 in seconds; 0 only where it may be. Raises UsageError, with ``name``, for the rest."""
     found = re.fullmatch(r"(\d*\.?\d+)\s*(s|m|min|h|)", str(given).strip().lower())
-    if found is None or float(found[1]) == 0:
-        raise UsageError(f"{name} {given} is no time", why="it is a number of s, m or h, above 0", fix=f"{name} 2m")
+    if found is None or (above_zero and float(found[1]) == 0):
+        least = ", above 0" if above_zero else ""
+        raise UsageError(f"{name} {given} is no time", why=f"it is a number of s, m or h{least}", fix=f"{name} 2m")
     return float(found[1]) * {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}[found[2]]

@@ -1,0 +1,66 @@
+"""One line on stderr that says how far something has come: drawn over itself on a terminal, now and then elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from types import TracebackType
+
+import click
+
+__all__ = ["PLAIN_SECONDS", "StatusLine", "draws_on"]
+
+PLAIN_SECONDS = 10.0
+"""How often a line is printed where there is no terminal; what takes less prints none."""
+
+DRAWN_SECONDS = 0.1
+"""How often the line is drawn at most."""
+
+
+def draws_on() -> bool:
+    """Whether stderr is a terminal that can draw over a line."""
+    from tokentape.views.screen import is_terminal
+
+    return is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+
+
+class StatusLine:
+    """The line; gone without a trace when it is left."""
+
+    def __init__(self, waiting_for: str, *, quiet: bool) -> None:
+        from tokentape.views.drawing import drawn_text
+        from tokentape.views.screen import Screen
+
+        self._screen = Screen.of(sys.stderr)
+        self._quiet = quiet
+        self._drawn = draws_on()
+        self._due = 0.0 if self._drawn else time.monotonic() + PLAIN_SECONDS
+        self.say(drawn_text(waiting_for))
+
+    def say(self, text: str) -> None:
+        """What is going on now."""
+        now = time.monotonic()
+        if self._quiet or now < self._due:
+            return
+        if self._drawn:
+            self._due = now + DRAWN_SECONDS
+            self._draw(text)
+        else:
+            self._due = now + PLAIN_SECONDS
+            click.echo(self._screen.safe(text), err=True)
+
+    def _draw(self, text: str) -> None:
+        from tokentape.views.screen import fit
+
+        sys.stderr.write(f"\r\x1b[K{fit(self._screen.safe(text), self._screen.width - 1)}")
+        sys.stderr.flush()
+
+    def __enter__(self) -> StatusLine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._drawn and not self._quiet:
+            self._draw("")
