@@ -21,7 +21,7 @@ from tokentape.clock import Clock
 from tokentape.data.request import Request
 from tokentape.data.setting import Setting
 from tokentape.experiment.grid import Footprint
-from tokentape.experiment.visits import Visit
+from tokentape.experiment.visits import NOTE, Visit
 from tokentape.models.cache import cache_bytes, cache_in
 from tokentape.models.causal import CausalModel
 from tokentape.models.runtime import memory_bytes
@@ -147,7 +147,7 @@ class LocalBench:
         prompts = tuple(self._ids(length) for _ in range(cell.batch))
         live = self._source.start(Request(prompts, options), needs)
         noted = {**visit.as_options(), "filled": filled}
-        live.run = replace(live.run, options={**live.run.options, "sweep": noted})
+        live.run = replace(live.run, options={**live.run.options, NOTE: noted})
         live.spellers = ()
         return live
 

@@ -15,11 +15,9 @@ from tokentape.data.tape import Tape, open_tape
 from tokentape.errors import NotATape, TapeExists, UsageError
 from tokentape.experiment.grid import Cell
 from tokentape.experiment.order import Made
-from tokentape.experiment.visits import Plan, visits_of
+from tokentape.experiment.visits import NOTE, Plan, cell_of, visits_of
 
-__all__ = ["NOTE", "Earlier", "cell_of", "earlier"]
-
-NOTE = "sweep"
+__all__ = ["Earlier", "earlier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +126,3 @@ def _read(tape: Tape, path: Path) -> Earlier | None:
             made.add(visit, step_ns / 1e9, (end_ns - (run.start_ns or 0)) / 1e9)
     origin = int(tape.notes.get("origin_unix_ns", 0))
     return Earlier(path, tape.state == "complete", tape.setting, note, origin, end_ns, made, broken_off)
-
-
-def cell_of(noted: Mapping[str, Any]) -> Cell:
-    """A cell as a note has it."""
-    return Cell(str(noted["kind"]), int(noted["context"]), int(noted["batch"]))

@@ -23,8 +23,8 @@ from tokentape.errors import OutOfMemory, UsageError
 from tokentape.experiment.design import outlook
 from tokentape.experiment.grid import KINDS, Cell, LeftOut, cells_of, fitting, read_axis
 from tokentape.experiment.order import Made, Order, order_of
-from tokentape.experiment.resume import NOTE, Earlier, cell_of, earlier
-from tokentape.experiment.visits import Plan, Visit, advice_of, reference_cell
+from tokentape.experiment.resume import Earlier, earlier
+from tokentape.experiment.visits import NOTE, Plan, Visit, advice_of, cell_of, reference_cell
 from tokentape.models.failures import is_out_of_memory
 from tokentape.recorder.probes import tier
 from tokentape.recorder.recorder import Recorder

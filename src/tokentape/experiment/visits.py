@@ -14,16 +14,21 @@ from tokentape.errors import UsageError
 from tokentape.experiment.grid import KINDS, Cell
 
 __all__ = [
+    "NOTE",
     "REFERENCE_EVERY",
     "Plan",
     "Visit",
     "account_of",
     "advice_of",
+    "cell_of",
     "reference_cell",
     "repeats_of",
     "schedule",
     "visits_of",
 ]
+
+NOTE = "sweep"
+"""What a tape's note, and the option of a run, of a sweep are called."""
 
 REFERENCE_EVERY = 8
 """So many visits lie between two of the reference cell, by which the drift of the machine is seen."""
@@ -137,13 +142,17 @@ def with_references(visits: Sequence[Visit], reference: Cell) -> list[Visit]:
     return [*found, Visit(reference, -(-len(visits) // REFERENCE_EVERY), reference=True)]
 
 
+def cell_of(noted: Mapping[str, Any]) -> Cell:
+    """A cell as a note has it."""
+    return Cell(str(noted["kind"]), int(noted["context"]), int(noted["batch"]))
+
+
 def _visit_of(run: RecordedRun) -> Visit | None:
     """The visit that a run of a tape was; None where it was none."""
-    noted = run.options.get("sweep")
+    noted = run.options.get(NOTE)
     if not isinstance(noted, Mapping):
         return None
-    cell = Cell(str(noted["kind"]), int(noted["context"]), int(noted["batch"]))
-    return Visit(cell, int(noted["round"]), bool(noted["reference"]))
+    return Visit(cell_of(noted), int(noted["round"]), bool(noted["reference"]))
 
 
 def visits_of(tape: Tape) -> Iterator[tuple[RecordedRun, Visit, bool]]:
@@ -158,7 +167,7 @@ def visits_of(tape: Tape) -> Iterator[tuple[RecordedRun, Visit, bool]]:
 
 def account_of(tape: Tape) -> dict[str, Any]:
     """What a sweep's tape holds, in plain values: its note, and how many visits of how many cells came to their end."""
-    note = dict(tape.notes.get("sweep", {}))
+    note = dict(tape.notes.get(NOTE, {}))
     whole = [visit for _, visit, whole in visits_of(tape) if whole]
     visited = {visit.cell for visit in whole}
     return {"n_visits": len(whole), "n_visited": len(visited), "n_cells": len(note.get("cells", ())), **note}

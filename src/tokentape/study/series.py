@@ -65,6 +65,12 @@ def _series(name: str, axis: str, unit: str, meaning: str) -> Callable[[Callable
     return enter
 
 
+def _column(name: str, axis: str, unit: str, meaning: str, column: str) -> None:
+    """A series that is a column as it was recorded."""
+    recorded = "tokens" if axis == "token" else "steps"
+    _series(name, axis, unit, meaning)(lambda trace: plain_values(getattr(trace, recorded)[column]))
+
+
 def series_named(names: Sequence[str]) -> list[Series]:
     """Series by their names, in that order, each once; ``"all"`` is all of them. Raises UsageError."""
     by_name = {**{one.column: one for one in SERIES.values()}, **SERIES}
@@ -95,9 +101,7 @@ def _gap(trace: Trace) -> Values:
     return [None, *token_gaps_ns(trace)][: len(trace.tokens["step"])]
 
 
-@_series("logprob", "token", "nats", "log-probability under the model's own distribution")
-def _logprob(trace: Trace) -> Values:
-    return plain_values(trace.tokens["logprob"])
+_column("logprob", "token", "nats", "log-probability under the model's own distribution", "logprob")
 
 
 @_series("probability", "token", "", "probability under the model's own distribution")
@@ -120,21 +124,9 @@ def _perplexity(trace: Trace) -> Values:
     return values
 
 
-@_series("entropy", "token", "nats", "entropy of the model's own distribution")
-def _entropy(trace: Trace) -> Values:
-    return plain_values(trace.tokens["entropy"])
-
-
-@_series("rank", "token", "", "rank in the model's own distribution, 1 = most likely")
-def _rank(trace: Trace) -> Values:
-    return plain_values(trace.tokens["rank"])
-
-
-@_series("rules_logprob", "token", "nats", "log-probability after the rules; null without rules")
-def _rules_logprob(trace: Trace) -> Values:
-    return plain_values(trace.tokens["rules_logprob"])
-
-
+_column("entropy", "token", "nats", "entropy of the model's own distribution", "entropy")
+_column("rank", "token", "", "rank in the model's own distribution, 1 = most likely", "rank")
+_column("rules_logprob", "token", "nats", "log-probability after the rules; null without rules", "rules_logprob")
 # of steps
 
 
@@ -152,14 +144,8 @@ def _pause(trace: Trace) -> Values:
     ]
 
 
-@_series("forward_time", "step", "ns", "host time of the forward call alone; on a GPU only its launch")
-def _forward_time(trace: Trace) -> Values:
-    return plain_values(trace.steps["forward_ns"])
-
-
-@_series("device_time", "step", "ns", "device time of the step; null without a device clock")
-def _device_time(trace: Trace) -> Values:
-    return plain_values(trace.steps["device_ns"])
+_column("forward_time", "step", "ns", "host time of the forward call alone; on a GPU only its launch", "forward_ns")
+_column("device_time", "step", "ns", "device time of the step; null without a device clock", "device_ns")
 
 
 @_series(
@@ -177,41 +163,15 @@ def _cpu_share(trace: Trace) -> Values:
     return values
 
 
-@_series("switches", "step", "", "involuntary context switches since the reading before; null between readings")
-def _switches(trace: Trace) -> Values:
-    return plain_values(trace.steps["switches"])
-
-
-@_series("gc_time", "step", "ns", "time in Python's garbage collections since the step before")
-def _gc_time(trace: Trace) -> Values:
-    return plain_values(trace.steps["gc_ns"])
-
-
-@_series("context", "step", "", "positions of the sequences after the step")
-def _context(trace: Trace) -> Values:
-    return plain_values(trace.steps["context"])
-
-
-@_series("tokens", "step", "", "tokens that the step gave, all sequences together")
-def _tokens(trace: Trace) -> Values:
-    return plain_values(trace.steps["n_out"])
-
-
-@_series("cache", "step", "bytes", "key-value cache and recurrent state; null between readings")
-def _cache(trace: Trace) -> Values:
-    return plain_values(trace.steps["cache_bytes"])
-
-
-@_series("rss", "step", "bytes", "resident memory of the process; null between readings")
-def _rss(trace: Trace) -> Values:
-    return plain_values(trace.steps["rss_bytes"])
-
-
-@_series("device", "step", "bytes", "memory allocated on the device; null between readings")
-def _device(trace: Trace) -> Values:
-    return plain_values(trace.steps["device_bytes"])
-
-
+_column(
+    "switches", "step", "", "involuntary context switches since the reading before; null between readings", "switches"
+)
+_column("gc_time", "step", "ns", "time in Python's garbage collections since the step before", "gc_ns")
+_column("context", "step", "", "positions of the sequences after the step", "context")
+_column("tokens", "step", "", "tokens that the step gave, all sequences together", "n_out")
+_column("cache", "step", "bytes", "key-value cache and recurrent state; null between readings", "cache_bytes")
+_column("rss", "step", "bytes", "resident memory of the process; null between readings", "rss_bytes")
+_column("device", "step", "bytes", "memory allocated on the device; null between readings", "device_bytes")
 # of messages, as a client sees them
 
 

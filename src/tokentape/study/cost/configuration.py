@@ -11,7 +11,7 @@ from typing import Any
 
 from tokentape.errors import StudyError, UsageError
 
-__all__ = ["REQUIRED", "Config", "Field", "read_config"]
+__all__ = ["REQUIRED", "Config", "Field", "config_in", "read_config"]
 
 REQUIRED = object()
 """The default of a field without which a configuration describes no model."""
@@ -92,13 +92,13 @@ def read_config(source: Any) -> dict[str, Any]:
         return dict(source)
     setting = getattr(source, "setting", None)
     if setting is not None:
-        return _of_setting(setting, str(getattr(source, "path", None) or "the tape"))
+        return config_in(setting.facts, str(getattr(source, "path", None) or "the tape"))
     path = DEMO if str(source) == "demo" else Path(os.fspath(source)).expanduser()
     if path.suffix == ".tape":
         from tokentape.data.tape import open_tape
 
         with open_tape(path) as tape:
-            return _of_setting(tape.setting, str(path))
+            return config_in(tape.setting.facts, str(path))
     if path.is_dir():
         path = path / "config.json"
     if not path.is_file():
@@ -126,11 +126,12 @@ def _absent(source: Any, path: Path) -> UsageError:
     return UsageError(f"there is no {str(source)!r} here", why="a prediction reads a file and asks no network", fix=fix)
 
 
-def _of_setting(setting: Any, name: str) -> dict[str, Any]:
-    found = setting.facts.get("config")
+def config_in(facts: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The configuration that the facts of a Setting note; raises StudyError, with ``name``, where there is none."""
+    found = facts.get("config")
     if isinstance(found, Mapping):
         # what the parameters are in memory, the commonest first, goes before what the file said
-        dtype = str(setting.facts.get("dtype") or "").partition("+")[0]
+        dtype = str(facts.get("dtype") or "").partition("+")[0]
         return {**found, **({"dtype": dtype} if dtype else {})}
     raise StudyError(
         f"{name} does not say how its model is built",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tokentape.errors import NotComparable, StudyError, TooFewPoints, UsageError
+from tokentape.study.cost.configuration import config_in
 from tokentape.study.cost.counting import ModelWork, workload
 from tokentape.study.law.fitting import LEAST_CELLS, Cells
 from tokentape.study.law.points import Point
@@ -82,8 +83,8 @@ def subject_of(tape: Tape) -> Subject:
 
 def workload_of(facts: Mapping[str, Any]) -> ModelWork:
     """The work of the model whose ``config``, ``dtype`` and ``tensor_parallel`` these facts have. Raises UsageError."""
-    dtype = str(facts["dtype"]).partition("+")[0] if facts.get("dtype") else None
-    return workload(facts["config"], dtype, int(facts.get("tensor_parallel") or 1))
+    config = config_in(facts, str(facts.get("model") or "the tape"))
+    return workload(config, tensor_parallel=int(facts.get("tensor_parallel") or 1))
 
 
 def check_one_machine(subjects: Sequence[Subject]) -> None:
