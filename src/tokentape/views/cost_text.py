@@ -113,7 +113,7 @@ def _times(found: Prediction) -> tuple[str, list[tuple[str, str]]]:
     ]
     if found.new_tokens > 1:
         rows.append(("whole request", _interval(f["request_ns"])))
-    power = f"{number(energy.value)}J: {energy.why}" if energy.value is not None else f"{ABSENT}: {energy.why}"
+    power = f"{number(energy.value, 'J')}: {energy.why}" if energy.value is not None else f"{ABSENT}: {energy.why}"
     return title, [*rows, ("energy", power)]
 
 
