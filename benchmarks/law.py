@@ -4,15 +4,17 @@
     python benchmarks/law.py --tape a.tape      a sweep that was recorded before
     python benchmarks/law.py --only table       other people's measurements alone
 
-Of a sweep, three questions. *Between*: a quarter of the settings is hidden, ten times, and asked for, but for the smallest and
-largest contexts of each batch. *Twice* and *four times*:
-only contexts up to a half, or a quarter, of the largest are fitted, and the largest are asked for. An error is that of a
-predicted setting against the median of its visits; an interval holds or misses each visit. The *noise floor* is the error of the
-best predictor there could be: a visit against the median of the other visits of its setting, and the median of all of them as far
-as two halves of them agree.
+Of a sweep, three questions. *Between*: the settings are dealt into four parts, each part is hidden in turn and asked for, and
+that several times; the smallest and largest contexts of each batch are never hidden. *Twice* and *four times*: only contexts up to
+one of the measured lengths are fitted, and twice, or four times, that length is asked for, with each length in turn that has four
+shorter ones and a measurement that far beyond it. An error is that of a predicted setting against the median of its visits; an
+interval holds or misses each visit, and beside the share that held stands its standard error, by settings. The *noise floor* is
+the error of the best predictor there could be: a visit against the median of the other visits of its setting, and the median of
+all of them as far as two halves of them agree.
 
 The sweep of BLOOM-560m ends below 8,192 positions in all: from there on a layer's keys take more than 32 MiB, glibc maps each
-copy of them anew, and a step takes half as long again. No law that was fitted below can know of such a cliff.
+copy of them anew, and a step takes half as long again. No law that was fitted below can know of such a cliff. Its prefills cross
+one: from 724 tokens on, the scores of a layer's heads take more than 32 MiB, and a token takes 10 to 25 % longer.
 
 Of the table, each setting is left out in turn, choice of the form and all; then one model is predicted from another.
 """
@@ -45,11 +47,23 @@ MATERIAL = Path(os.environ.get("TOKENTAPE_MATERIAL", HERE.parents[1] / "shared" 
 LEAST_PREFILL = 128
 """Prefills of fewer tokens are mostly the launching of kernels."""
 
+PARTS = 4
+"""Settings are hidden a quarter at a time."""
+
+LEAST_LEVELS = 5
+"""So many lengths at least a law is fitted to that is asked for a longer one."""
+
+NEAR = 0.1
+"""Octaves by which a measured length may differ from the one that is asked for."""
+
 SWEEPS = {
-    "demo": ["demo", "--context", "16..256/9", "--batch", "1,2,4,8", "--repeat", "15", "--threads", "1"],
+    "demo": [
+        *("demo", "--context", "16..256/13", "--batch", "1,2,4,8", "--repeat", "15", "--threads", "1"),
+        *("--prefill-tokens", "2048"),
+    ],
     "bloom-560m": [
         str(MATERIAL / "configs" / "bloom-560m"),
-        *("--random-weights", "0", "--context", "64..1984/9", "--batch", "1,2,4", "--repeat", "5", "--threads", "1"),
+        *("--random-weights", "0", "--context", "64..1984/16", "--batch", "1,2,4", "--repeat", "5", "--threads", "1"),
         *("--steps", "10", "--prefill-tokens", "1024"),
     ],
 }
@@ -59,16 +73,16 @@ class Asked:
     """Errors and hits of one question, over all the fits that were asked it."""
 
     def __init__(self) -> None:
+        self.by_cell: dict[tuple[Any, ...], list[bool]] = defaultdict(list)
         self.errors: list[float] = []
         self.visits: list[float] = []
-        self.held: list[bool] = []
 
     def ask(self, known: Sequence[Point], hidden: Sequence[Point], kind: str, subject: Subject) -> None:
         law = fit_points(known, (subject,), [kind])
         cells: dict[tuple[Any, ...], list[Point]] = defaultdict(list)
         for point in hidden:
             cells[cell_key(point)].append(point)
-        for visits in cells.values():
+        for key, visits in cells.items():
             context = float(np.mean([point.context for point in visits]))
             try:
                 found = law.predict(context=context, batch=visits[0].batch, kind=kind)
@@ -77,18 +91,23 @@ class Asked:
             measured = [point.ns for point in visits]
             self.errors.append(abs(found.ns / float(np.median(measured)) - 1))
             self.visits += [abs(found.ns / ns - 1) for ns in measured]
-            self.held += [found.low_ns <= ns <= found.high_ns for ns in measured]
+            self.by_cell[key] += [found.low_ns <= ns <= found.high_ns for ns in measured]
 
     def row(self) -> dict[str, Any]:
         if not self.errors:
             return {"n": 0}
+        held = np.concatenate([np.asarray(hits, float) for hits in self.by_cell.values()])
+        # the visits of a setting hit or miss together: how far their sums scatter tells how sure the share is
+        apart = [float(np.sum(np.asarray(hits) - held.mean())) for hits in self.by_cell.values()]
         return {
             "n": len(self.errors),
+            "n_cells": len(self.by_cell),
             "median_error": float(np.median(self.errors)),
             "p90_error": float(np.quantile(self.errors, 0.9)),
             "visit_median_error": float(np.median(self.visits)),
-            "n_visits": len(self.held),
-            "coverage": float(np.mean(self.held)),
+            "n_visits": len(held),
+            "coverage": float(held.mean()),
+            "coverage_error": float(np.linalg.norm(apart) / len(held)),
         }
 
 
@@ -104,21 +123,33 @@ def questions(
     between = Asked()
     random = np.random.default_rng(0)
     for _ in range(rounds):
-        hidden = {inner[i] for i in random.choice(len(inner), max(1, len(keys) // 4), replace=False)}
-        known = [point for point in good if cell_key(point) not in hidden]
-        between.ask(known, [point for point in good if cell_key(point) in hidden], kind, subject)
+        dealt = random.permutation(len(inner))
+        for part in range(PARTS):
+            hidden = {inner[i] for i in dealt[part::PARTS]}
+            between.ask(
+                [point for point in good if cell_key(point) not in hidden],
+                [point for point in good if cell_key(point) in hidden],
+                kind,
+                subject,
+            )
     yield "between", between.row()
-    largest = max(point.context for point in good)
     for name, factor in (("twice", 2), ("four times", 4)):
         beyond = Asked()
-        known = [point for point in good if point.context <= 1.1 * largest / factor]
-        hidden_points = [point for point in good if point.context > 0.9 * largest]
-        try:
-            beyond.ask(known, hidden_points, kind, subject)
-        except TooFewPoints as error:
-            print(f"{kind}, {name}: {error.why}", file=sys.stderr)
+        for longest in _levels(good)[LEAST_LEVELS - 1 :]:
+            far = [point for point in good if abs(np.log2(point.context / (factor * longest))) < NEAR]
+            known = [point for point in good if point.context <= longest * 2**NEAR]
+            if far:
+                beyond.ask(known, far, kind, subject)
         yield name, beyond.row()
     yield "noise floor", floor(good)
+
+
+def _levels(points: Sequence[Point]) -> list[float]:
+    """The measured contexts, those of one cell as one."""
+    levels: dict[int, list[float]] = defaultdict(list)
+    for point in points:
+        levels[cell_key(point)[1]].append(point.context)
+    return [float(np.median(levels[key])) for key in sorted(levels)]
 
 
 def _inner(keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
@@ -223,12 +254,14 @@ def transferred(table: Any, kind: str) -> dict[str, Any]:
 
 
 def printed(rows: Sequence[dict[str, Any]]) -> None:
-    head = ["model", "kind", "question", "n", "mean", "median", "p90", "visit", "held"]
+    head = ["model", "kind", "question", "n", "settings", "mean", "median", "p90", "visit", "held", "+-"]
     lines = [head]
     for row in rows:
-        figures = [row.get(k) for k in ("mean_error", "median_error", "p90_error", "visit_median_error", "coverage")]
+        names = ("mean_error", "median_error", "p90_error", "visit_median_error", "coverage", "coverage_error")
+        figures = [row.get(name) for name in names]
         shares = ["" if figure is None else f"{figure:.1%}" for figure in figures]
-        lines.append([str(row["model"]), row["kind"], row["question"], str(row["n"]), *shares])
+        counts = [str(row["n"]), str(row.get("n_cells", row["n"]))]
+        lines.append([str(row["model"]), row["kind"], row["question"], *counts, *shares])
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     for line in lines:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -240,7 +273,7 @@ def main() -> None:
     parser.add_argument("--model", choices=list(SWEEPS), action="append", help="sweep this one only")
     parser.add_argument("--tape", type=Path, action="append", help="a sweep recorded before, instead of a new one")
     parser.add_argument("--keep", type=Path, help="a folder to keep the sweeps in")
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
     rows: list[dict[str, Any]] = []

@@ -29,7 +29,10 @@ def covariance(a: np.ndarray, ga: int, b: np.ndarray, gb: int) -> float:
 
 
 def test_variance_is_that_of_the_bordered_system() -> None:
-    """Cressie, Statistics for Spatial Data, 1993, section 3.4.1: the kriging weights solve one linear system."""
+    """Cressie, Statistics for Spatial Data, 1993, section 3.4.1: the kriging weights solve one linear system.
+
+    Its lower right is 0 where nothing is known of the coefficients beforehand, and minus their precision where something is.
+    """
     d = case()
     x, group, slope = np.array([4.2, 3.3]), 1, np.array([0.5, 0.42])
     n, k = d.slopes.shape
@@ -42,6 +45,7 @@ def test_variance_is_that_of_the_bordered_system() -> None:
         border[i, n:] = border[n:, i] = d.slopes[i]
         right[i] = covariance(d.at[i], d.groups[i], x, group)
     right[n:] = slope
+    border[n:, n:] = -np.diag(d.slopes.max(axis=0) ** 2)
     weights = np.linalg.solve(border, right)
     wanted = covariance(x, group, x, group) - weights @ right
     _, found = d.correct(x[None], np.array([group]), slope[None])
@@ -53,6 +57,15 @@ def test_far_away_there_is_no_correction_but_doubt() -> None:
     mean, variance = d.correct(np.array([[200.0, 200.0]]), np.array([-1]), np.array([[0.5, 0.4]]))
     assert mean[0] == pytest.approx(0, abs=1e-9)
     assert variance[0] >= KERNEL.variance
+
+
+def test_terms_that_cannot_be_told_apart_are_in_doubt_by_a_whole_step_and_no_more() -> None:
+    d = case()
+    twins = Discrepancy(KERNEL, d.at, d.groups, d.residuals, d.noise, np.ones((len(d.at), 2)))
+    covariance = twins.covariance_of(twins.slopes)
+    together, apart = np.array([1.0, 1.0]), np.array([1.0, -1.0])
+    assert together @ covariance @ together < 0.05**2
+    assert apart @ covariance @ apart == pytest.approx(2.0)
 
 
 def test_where_it_was_measured_the_residual_comes_back() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tokentape.study.law.fitting import Cells, fit_cells
-from tokentape.study.law.terms import Loads
+from tokentape.study.law.discrepancy import Discrepancy, Kernel
+from tokentape.study.law.fitting import Cells, Fitted, fit_cells
+from tokentape.study.law.terms import CONSTANT, SQUARE, TOKENS, Form, Loads
 
 CONTEXTS = np.array([64, 96, 128, 192, 256, 384, 512, 768, 1024.0])
 
@@ -81,3 +82,25 @@ def test_one_visit_each_leaves_the_noise_to_the_nugget() -> None:
     fitted = fit_cells(seen, max_folds=6)
     assert 0.005 < fitted.kernel.nugget < 0.05
     assert fitted.check is not None and fitted.check.n == len(seen)
+
+
+def test_what_short_prefills_cannot_tell_stays_in_doubt() -> None:
+    """A coefficient on its bound: attention's square came out as 0 in prefills of 256 tokens at most."""
+    pairs = [(c, b) for c in (64.0, 128.0, 256.0) for b in (1.0, 2.0)]
+    loads = Loads.of("prefill", [c for c, _ in pairs], [b for _, b in pairs])
+    groups = np.zeros(len(loads), np.int64)
+    far = Loads.of("prefill", [256.0, 4096.0], [1.0, 1.0])
+    deviations = []
+    for terms, coefficients in (((CONSTANT, TOKENS), [1e8, 6e6]), ((CONSTANT, TOKENS, SQUARE), [1e8, 6e6, 0.0])):
+        form = Form(terms)
+        plain = form.matrix(loads) @ coefficients
+        logs = tuple(np.log(ns) + np.array([-0.01, 0.0, 0.01]) for ns in plain)
+        seen = Cells(loads, plain, groups, logs)
+        slopes = form.matrix(loads) / plain[:, None]
+        kernel = Kernel(shared=0.02, length=1.5, own=0.0, level=0.0, nugget=0.01)
+        discrepancy = Discrepancy(kernel, loads.where, groups, np.zeros(len(loads)), seen.noise, slopes)
+        fitted = Fitted(seen, (form,), (np.array(coefficients),), (discrepancy,))
+        deviations.append(fitted.estimate(far, groups[:2]).deviation)
+    without, bound = deviations
+    assert bound[0] == pytest.approx(without[0], rel=0.2)
+    assert bound[1] > 3 * without[1]

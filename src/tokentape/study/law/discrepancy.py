@@ -99,8 +99,9 @@ def _root(smooth: Array, noise: Array) -> Array:
 class Discrepancy:
     """Residuals at places, a kernel, and the law's slopes there: what is needed to correct a prediction.
 
-    ``slopes`` ``[n, k]`` are the shares of the law's terms in its prediction: how the logarithm of a prediction moves with the
-    logarithm of a coefficient.
+    ``slopes`` ``[n, k]`` are the law's terms for a coefficient of 1, each divided by the prediction: how the logarithm of a
+    prediction moves with a coefficient. A term whose coefficient lies on its bound has a slope as well: that it could not
+    be seen where all was small does not tell that it stays small (attention's square in short prefills).
     """
 
     kernel: Kernel
@@ -133,8 +134,10 @@ class Discrepancy:
     def covariance_of(self, slopes: Array) -> Array:
         """Covariance ``[k, k]`` of the coefficients that ``slopes`` ``[n, k]`` belong to, by generalised least squares.
 
-        With the law's own slopes it is that of the logarithms of its coefficients.
+        Before anything is measured a term may be as large as the whole step at its largest (a standard deviation): terms are
+        not negative and add up to the step. So what the measurements cannot tell apart stays in doubt, and the doubt is finite.
         """
-        white = np.linalg.solve(self._lower, slopes)
-        # a term that is not there, or that others can stand for, has no information of its own
-        return np.asarray(np.linalg.pinv(white.T @ white, rcond=1e-9))
+        most = np.abs(slopes).max(axis=0)
+        most[most == 0] = 1.0
+        white = np.linalg.solve(self._lower, slopes / most)
+        return np.asarray(np.linalg.inv(white.T @ white + np.eye(len(most))) / np.outer(most, most))

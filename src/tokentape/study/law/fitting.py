@@ -124,7 +124,7 @@ class Fitted:
         for form, coefficients, discrepancy in zip(self.forms, self.coefficients, self.discrepancies, strict=True):
             matrix = form.matrix(loads)
             plain = np.maximum(matrix @ coefficients, 1e-9)
-            mean, variance = discrepancy.correct(loads.where, unseen, matrix * coefficients / plain[:, None])
+            mean, variance = discrepancy.correct(loads.where, unseen, matrix / plain[:, None])
             logs.append(np.log(plain) + mean)
             variances.append(variance)
         spread = np.var(logs, axis=0)
@@ -159,7 +159,7 @@ def _fit(cells: Cells, forms: Sequence[Form]) -> Fitted:
         residuals = np.log(cells.ns / plain)
         kernel = learn(at, cells.groups, residuals, cells.noise)
         coefficients.append(found)
-        slopes = matrix * found / plain[:, None]
+        slopes = matrix / plain[:, None]
         discrepancies.append(Discrepancy(kernel, at, cells.groups, residuals, cells.noise, slopes))
     return Fitted(cells, tuple(forms), tuple(coefficients), tuple(discrepancies))
 
