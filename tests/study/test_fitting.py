@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -104,3 +106,34 @@ def test_what_short_prefills_cannot_tell_stays_in_doubt() -> None:
     without, bound = deviations
     assert bound[0] == pytest.approx(without[0], rel=0.2)
     assert bound[1] > 3 * without[1]
+
+
+def test_between_cells_is_where_each_quarter_of_the_plane_has_one() -> None:
+    seen = cells(0)[0]
+    asked = Loads.of("decode", [300.0, 300.0, 64.0, 60.0, 1030.0, 300.0, 300.0], [2.0, 3.0, 1.0, 2.0, 2.0, 5.0, 1.0])
+    own = np.zeros(len(asked), np.int64)
+    assert seen.surround(asked, own).tolist() == [True, True, True, False, False, False, True]
+    assert not seen.surround(asked, own - 1).any()
+    without = seen.take((seen.loads.context > 64) | (seen.loads.batch > 1))
+    assert without.surround(asked, own).tolist() == [True, True, False, False, False, False, True]
+
+
+@pytest.mark.slow
+def test_edges_that_scatter_widen_intervals_outside_and_not_between() -> None:
+    """The smallest and largest passes of each batch do not repeat as well as the others: an allocator's limits."""
+    random = np.random.default_rng(1)
+    pairs = [(c, b) for c in np.geomspace(16, 256, 13) for b in (1.0, 2.0, 4.0, 8.0) if c * b >= 128]
+    loads = Loads.of("prefill", [c for c, _ in pairs], [b for _, b in pairs])
+    truth = np.log(1e6 + 2e4 * loads.tokens + 20 * loads.batch * loads.context**2)
+    ends = np.array(
+        [c in (max(same), min(same)) for c, b in pairs for same in [[c for c, other in pairs if other == b]]]
+    )
+    scatter = np.where(ends, 0.1, 0.02)
+    logs = tuple(log + sd * random.standard_normal(4) for log, sd in zip(truth, scatter, strict=True))
+    fitted = fit_cells(Cells(loads, np.exp([np.median(x) for x in logs]), np.zeros(len(loads), np.int64), logs))
+    assert fitted.stretch_outside > 1.3 * fitted.stretch
+    asked = Loads.of("prefill", [100.0, 300.0], [4.0, 4.0])
+    group = np.zeros(2, np.int64)
+    plain = replace(fitted, stretch=1.0, stretch_outside=1.0).estimate(asked, group).deviation
+    factors = fitted.estimate(asked, group).deviation / plain
+    assert factors == pytest.approx([fitted.stretch, fitted.stretch_outside])

@@ -31,6 +31,9 @@ STRETCH = (0.7, 3.0)
 """Intervals follow what was seen on left-out cells (a conformal step: Vovk et al., Algorithmic Learning in a Random World,
 2005), but shrink little: few cells say little about tails."""
 
+LEAST_ALIKE = 8
+"""So many left-out cells between others, or at the edges, make a factor of their own."""
+
 CONFIDENCE = 0.9
 
 
@@ -52,6 +55,13 @@ class Cells:
     def take(self, rows: npt.NDArray[np.bool_]) -> Cells:
         logs = tuple(values for values, keep in zip(self.logs, rows.tolist(), strict=True) if keep)
         return Cells(self.loads.take(rows), self.ns[rows], self.groups[rows], logs)
+
+    def surround(self, loads: Loads, groups: Ints) -> npt.NDArray[np.bool_]:
+        """Which loads ``[m]`` lie between cells of their group: each quarter of the plane around one has a cell in it."""
+        apart = np.round(self.loads.where[None] - loads.where[:, None], 6)
+        own = self.groups[None] == groups[:, None]
+        quarters = [(own & (apart * (a, b) >= 0).all(axis=-1)).any(axis=1) for a in (1, -1) for b in (1, -1)]
+        return np.asarray(np.all(quarters, axis=0))
 
     @property
     def visit_variance(self) -> float:
@@ -97,7 +107,8 @@ class Check:
 class Fitted:
     """One kind of step, fitted: ``forms[0]`` is the law, the others explain the data as well and widen its intervals.
 
-    ``stretch`` is the factor by which intervals had to grow to hold what was left out.
+    ``stretch`` is the factor by which intervals had to grow to hold cells that were left out between others, and
+    ``stretch_outside`` what was left out at the edges.
     """
 
     cells: Cells
@@ -105,6 +116,7 @@ class Fitted:
     coefficients: tuple[Array, ...]
     discrepancies: tuple[Discrepancy, ...]
     stretch: float = 1.0
+    stretch_outside: float = 1.0
     check: Check | None = None
 
     @property
@@ -129,7 +141,8 @@ class Fitted:
             variances.append(variance)
         spread = np.var(logs, axis=0)
         total = np.mean(variances, axis=0) + spread + self.cells.visit_variance + strange**2
-        return Estimate(np.exp(np.mean(logs, axis=0)), self.stretch * np.sqrt(total))
+        stretch = np.where(self.cells.surround(loads, unseen), self.stretch, self.stretch_outside)
+        return Estimate(np.exp(np.mean(logs, axis=0)), stretch * np.sqrt(total))
 
     def quantile(self, confidence: float) -> float:
         """How many deviations an interval reaches to each side: Student's t with the freedom that the cells leave."""
@@ -167,36 +180,52 @@ def _fit(cells: Cells, forms: Sequence[Form]) -> Fitted:
 def _checked(fitted: Fitted, forms: Sequence[Form], max_folds: int) -> Fitted:
     """The fit with its check: each cell predicted by a fit that never saw it, choice of the form and all."""
     cells = fitted.cells
-    errors, scores = [], []
+    errors, scores, between = [], [], []
+    quantile = fitted.quantile(CONFIDENCE)
     for fold in _folds(len(cells), max_folds):
         kept = cells.take(~fold)
         seen = fold & np.isin(cells.groups, kept.groups)
         if len(kept) < LEAST_CELLS or not seen.any():
             continue
         without = _fit(kept, [candidate.form for candidate in choose(forms, kept.loads, kept.ns)[:MAX_FORMS]])
-        estimate = without.estimate(cells.loads.take(seen), cells.groups[seen])
+        loads, groups = cells.loads.take(seen), cells.groups[seen]
+        estimate = without.estimate(loads, groups)
+        between += kept.surround(loads, groups).tolist()
         rows = np.flatnonzero(seen).tolist()
         for row, log, deviation in zip(rows, np.log(estimate.ns), estimate.deviation, strict=True):
             errors.append(float(np.mean(np.abs(np.exp(log - cells.logs[row]) - 1))))
-            scores.append(np.abs(cells.logs[row] - log) / deviation)
+            scores.append(np.abs(cells.logs[row] - log) / (deviation * quantile))
     if not errors:
         return fitted
-    # each cell counts once, however often it was visited
-    weights = np.concatenate([np.full(len(score), 1 / len(score)) for score in scores])
-    flat = np.concatenate(scores)
-    quantile = fitted.quantile(CONFIDENCE)
-    # of n cells the share to hold is a little more, since the next one may be the worst of them; conformal prediction adds 1/n,
-    # which makes a dozen cells hold nearly everything, and half of it is what held 90 % of sweeps and of noise that is known
-    share = min(1.0, CONFIDENCE * (1 + 0.5 / len(errors)))
-    stretch = float(np.clip(_weighted_quantile(flat, weights, share) / quantile, *STRETCH))
+    inside = [score for score, surrounded in zip(scores, between, strict=True) if surrounded]
+    edges = [score for score, surrounded in zip(scores, between, strict=True) if not surrounded]
+    stretch = _stretch(inside, cautious=False) if len(inside) >= LEAST_ALIKE else _stretch(scores, cautious=True)
+    # outside nothing is surer than between cells
+    several = [these for these in (inside, edges) if len(these) >= LEAST_ALIKE]
+    outside = max(_stretch(these, cautious=True) for these in (scores, *several))
+    held = [np.mean(score <= (stretch if where else outside)) for score, where in zip(scores, between, strict=True)]
     check = Check(
         median_error=float(np.median(errors)),
         mean_error=float(np.mean(errors)),
         p90_error=float(np.quantile(errors, 0.9)),
-        coverage=float(np.average(flat <= quantile * stretch, weights=weights)),
+        coverage=float(np.mean(held)),
         n=len(errors),
     )
-    return replace(fitted, stretch=stretch, check=check)
+    return replace(fitted, stretch=stretch, stretch_outside=outside, check=check)
+
+
+def _stretch(scores: Sequence[Array], *, cautious: bool) -> float:
+    """The factor that makes intervals hold CONFIDENCE of the visits of left-out cells; ``scores`` has, for each cell, by how
+    many half-widths each of its visits was off.
+
+    Between cells that share is what intervals hold of new ones (simulated sweeps: 90 %). At the edges, ``cautious``, the next
+    one may be the worst of n: conformal prediction holds a share of 1/n more, which makes a dozen cells hold nearly
+    everything; half of it is added.
+    """
+    # each cell counts once, however often it was visited
+    weights = np.concatenate([np.full(len(score), 1 / len(score)) for score in scores])
+    share = min(1.0, CONFIDENCE * (1 + 0.5 / len(scores))) if cautious else CONFIDENCE
+    return float(np.clip(_weighted_quantile(np.concatenate(scores), weights, share), *STRETCH))
 
 
 def _folds(n: int, most: int) -> list[npt.NDArray[np.bool_]]:
