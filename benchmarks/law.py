@@ -73,16 +73,17 @@ class Asked:
     """Errors and hits of one question, over all the fits that were asked it."""
 
     def __init__(self) -> None:
-        self.by_cell: dict[tuple[Any, ...], list[bool]] = defaultdict(list)
+        self.held: dict[tuple[Any, ...], list[bool]] = defaultdict(list)
         self.errors: list[float] = []
         self.visits: list[float] = []
 
     def ask(self, known: Sequence[Point], hidden: Sequence[Point], kind: str, subject: Subject) -> None:
-        law = fit_points(known, (subject,), [kind])
-        cells: dict[tuple[Any, ...], list[Point]] = defaultdict(list)
-        for point in hidden:
-            cells[cell_key(point)].append(point)
-        for key, visits in cells.items():
+        try:
+            law = fit_points(known, (subject,), [kind])
+        except TooFewPoints as error:
+            print(f"{kind}: {error.why}", file=sys.stderr)
+            return
+        for key, visits in by_cell(hidden).items():
             context = float(np.mean([point.context for point in visits]))
             try:
                 found = law.predict(context=context, batch=visits[0].batch, kind=kind)
@@ -91,17 +92,17 @@ class Asked:
             measured = [point.ns for point in visits]
             self.errors.append(abs(found.ns / float(np.median(measured)) - 1))
             self.visits += [abs(found.ns / ns - 1) for ns in measured]
-            self.by_cell[key] += [found.low_ns <= ns <= found.high_ns for ns in measured]
+            self.held[key] += [found.low_ns <= ns <= found.high_ns for ns in measured]
 
     def row(self) -> dict[str, Any]:
         if not self.errors:
             return {"n": 0}
-        held = np.concatenate([np.asarray(hits, float) for hits in self.by_cell.values()])
+        held = np.concatenate([np.asarray(hits, float) for hits in self.held.values()])
         # the visits of a setting hit or miss together: how far their sums scatter tells how sure the share is
-        apart = [float(np.sum(np.asarray(hits) - held.mean())) for hits in self.by_cell.values()]
+        apart = [float(np.sum(np.asarray(hits) - held.mean())) for hits in self.held.values()]
         return {
             "n": len(self.errors),
-            "n_cells": len(self.by_cell),
+            "n_cells": len(self.held),
             "median_error": float(np.median(self.errors)),
             "p90_error": float(np.quantile(self.errors, 0.9)),
             "visit_median_error": float(np.median(self.visits)),
@@ -111,6 +112,14 @@ class Asked:
         }
 
 
+def by_cell(points: Sequence[Point]) -> dict[tuple[Any, ...], list[Point]]:
+    """The points of each setting."""
+    cells: dict[tuple[Any, ...], list[Point]] = defaultdict(list)
+    for point in points:
+        cells[cell_key(point)].append(point)
+    return cells
+
+
 def questions(
     points: Sequence[Point], kind: str, subject: Subject, rounds: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -118,20 +127,17 @@ def questions(
     good = [point for point in points if point.kind == kind and point.cause is None]
     if kind == "prefill":
         good = [point for point in good if point.context * point.batch >= LEAST_PREFILL]
-    keys = sorted({cell_key(point) for point in good})
-    inner = _inner(keys)
+    cells = by_cell(good)
+    inner = _inner(sorted(cells))
     between = Asked()
     random = np.random.default_rng(0)
     for _ in range(rounds):
         dealt = random.permutation(len(inner))
         for part in range(PARTS):
-            hidden = {inner[i] for i in dealt[part::PARTS]}
-            between.ask(
-                [point for point in good if cell_key(point) not in hidden],
-                [point for point in good if cell_key(point) in hidden],
-                kind,
-                subject,
-            )
+            keys = {inner[i] for i in dealt[part::PARTS]}
+            known = [point for key in cells if key not in keys for point in cells[key]]
+            hidden = [point for key in keys for point in cells[key]]
+            between.ask(known, hidden, kind, subject)
     yield "between", between.row()
     for name, factor in (("twice", 2), ("four times", 4)):
         beyond = Asked()
@@ -165,11 +171,9 @@ def _inner(keys: Sequence[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
 
 def floor(points: Sequence[Point]) -> dict[str, Any]:
     """Each visit against the median of the others of its setting: by visit, and as it comes to medians of all visits."""
-    cells: dict[tuple[Any, ...], list[float]] = defaultdict(list)
-    for point in points:
-        cells[cell_key(point)].append(point.ns)
     apart, medians = [], []
-    for values in cells.values():
+    for visits in by_cell(points).values():
+        values = [point.ns for point in visits]
         if len(values) < 2:
             continue
         apart += [abs(ns / float(np.median([*values[:i], *values[i + 1 :]])) - 1) for i, ns in enumerate(values)]

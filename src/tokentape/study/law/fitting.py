@@ -134,9 +134,8 @@ class Fitted:
         unseen = np.full(len(loads), -1) if groups is None else groups
         logs, variances = [], []
         for form, coefficients, discrepancy in zip(self.forms, self.coefficients, self.discrepancies, strict=True):
-            matrix = form.matrix(loads)
-            plain = np.maximum(matrix @ coefficients, 1e-9)
-            mean, variance = discrepancy.correct(loads.where, unseen, matrix / plain[:, None])
+            plain, slopes = _linearised(form.matrix(loads), coefficients)
+            mean, variance = discrepancy.correct(loads.where, unseen, slopes)
             logs.append(np.log(plain) + mean)
             variances.append(variance)
         spread = np.var(logs, axis=0)
@@ -168,13 +167,18 @@ def _fit(cells: Cells, forms: Sequence[Form]) -> Fitted:
     for form in forms:
         matrix = form.matrix(cells.loads)
         found = fit_relative(matrix, cells.ns)
-        plain = np.maximum(matrix @ found, 1e-9)
+        plain, slopes = _linearised(matrix, found)
         residuals = np.log(cells.ns / plain)
         kernel = learn(at, cells.groups, residuals, cells.noise)
         coefficients.append(found)
-        slopes = matrix / plain[:, None]
         discrepancies.append(Discrepancy(kernel, at, cells.groups, residuals, cells.noise, slopes))
     return Fitted(cells, tuple(forms), tuple(coefficients), tuple(discrepancies))
+
+
+def _linearised(matrix: Array, coefficients: Array) -> tuple[Array, Array]:
+    """What a form gives, ``[n]`` ns, and how its logarithm moves with each coefficient, ``[n, k]``."""
+    plain = np.maximum(matrix @ coefficients, 1e-9)
+    return plain, matrix / plain[:, None]
 
 
 def _checked(fitted: Fitted, forms: Sequence[Form], max_folds: int) -> Fitted:

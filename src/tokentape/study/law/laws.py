@@ -321,18 +321,14 @@ def _part(kind: str, points: Sequence[Point], subjects: tuple[Subject, ...]) -> 
 def coefficients_of(fitted: Fitted, confidence: float = CONFIDENCE) -> tuple[Coefficient, ...]:
     """The coefficients of the law with their intervals; what lies on its bound has 0 below it."""
     form, values, discrepancy = fitted.forms[0], fitted.coefficients[0], fitted.discrepancies[0]
-    matrix = form.matrix(fitted.cells.loads)
-    relative = matrix / np.maximum(matrix @ values, 1e-9)[:, None]
-    size = np.maximum(relative.mean(axis=0), 1e-300)
     quantile = fitted.quantile(confidence) * fitted.stretch
     found = []
     for i, term in enumerate(form.terms):
         # the term itself and those that are there: one on its bound is asked how large it might have been
         used = [j for j in range(len(values)) if values[j] > 0 or j == i]
-        slopes = relative[:, used] / size[used]
-        covariance = discrepancy.covariance_of(slopes)
+        covariance = discrepancy.covariance_of(discrepancy.slopes[:, used])
         j = used.index(i)
-        width = quantile * float(np.sqrt(covariance[j, j])) / float(size[i])
+        width = quantile * float(np.sqrt(covariance[j, j]))
         value = float(values[i])
         found.append(
             Coefficient(
@@ -342,7 +338,7 @@ def coefficients_of(fitted: Fitted, confidence: float = CONFIDENCE) -> tuple[Coe
                 value=value,
                 low=max(0.0, value - width),
                 high=value + width,
-                share=float(np.mean(relative[:, i] * value)),
+                share=float(np.mean(discrepancy.slopes[:, i] * value)),
             )
         )
     return tuple(found)
