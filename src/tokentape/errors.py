@@ -14,6 +14,8 @@
     ├── StudyError                      1  the tape does not hold what the question needs
     │   ├── TooFewPoints                   fewer, or less varied, measurements than the figure needs
     │   └── NotComparable                  two tapes whose Settings differ in what matters
+    ├── ExplainError                    1  the model or the tape does not give what an explanation needs
+    │   └── ReplayError                    a tape cannot be replayed, or the replay computes something else
     ├── MissingExtra                    4  an optional package or a device is not there
     ├── Unreachable                     5  offline, not cached, gated
     └── TapeError                       6  the file is no readable tape
@@ -31,6 +33,7 @@ from typing import ClassVar
 
 __all__ = [
     "DamagedTape",
+    "ExplainError",
     "MissingExtra",
     "ModelError",
     "NewerTape",
@@ -39,6 +42,7 @@ __all__ = [
     "OutOfMemory",
     "PromptError",
     "RecordingError",
+    "ReplayError",
     "RuleError",
     "StudyError",
     "TapeBusy",
@@ -111,6 +115,14 @@ class TooFewPoints(StudyError):
 
 class NotComparable(StudyError):
     """Two tapes whose Settings differ in what matters, so that their difference has no meaning."""
+
+
+class ExplainError(TokentapeError):
+    """The model or the tape does not give what the explanation needs, such as attention weights of a model without attention."""
+
+
+class ReplayError(ExplainError):
+    """A tape cannot be replayed, or its replay computes something else than what was recorded."""
 
 
 class MissingExtra(TokentapeError, ImportError):

@@ -5,9 +5,10 @@ python tests/data/make_golden.py
 
 from pathlib import Path
 
-from tapes import write_tape
+from tapes import explained, explained_together, write_tape
 
 from tokentape.data import SCHEMA_VERSION
+from tokentape.data.annex import add_explanations
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -15,5 +16,5 @@ if __name__ == "__main__":
     path = GOLDEN / f"v{SCHEMA_VERSION}.tape"
     if path.exists():
         raise SystemExit(f"{path} exists: a golden tape is never made again")
-    write_tape(path)
+    add_explanations(write_tape(path), [explained(), explained_together()])
     print(path, path.stat().st_size, "bytes")

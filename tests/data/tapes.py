@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
 from tokentape.data import KINDS, Run, Setting, TapeWriter, TraceHead, candidates_json
+from tokentape.data.explanation import Explanation, ReplayCheck, Source
 
 SETTING = Setting({"model": "demo", "dtype": "float32", "hostname": "somewhere", "threads": 2, "sizes": [1, 2]})
 
 CAT = "🐈".encode()
+
+HERE = Path(__file__).parent
+
+RECORDER = """
+import os, sys, time
+sys.path.insert(0, sys.argv[2])
+from tapes import SETTING, write_run
+from tokentape.data import TapeWriter
+writer = TapeWriter.create(sys.argv[1], SETTING)
+write_run(writer, end=False)
+print(os.getpid(), flush=True)
+sys.stdin.readline()
+if sys.argv[3] == "die":
+    os.kill(os.getpid(), 9)
+writer.close()
+"""
 
 
 def step(run, index, n_out, **known):
@@ -62,3 +85,98 @@ def write_tape(path, n_runs=2, state="complete", **run):
     writer.add_pieces([(3, "Ġcat", b" cat", False), (4, None, b"\xff", True)])
     writer.close(state).close()
     return path
+
+
+class Recorder:
+    """Another process that records into ``path`` until told to finish or to die."""
+
+    def __init__(self, path, how):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", RECORDER, str(path), str(HERE), how],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.pid = int(self.process.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.communicate("\n")
+
+
+def killed_tape(folder):
+    """A tape whose recorder was killed; its rows are in the file's log still."""
+    with Recorder(folder / "cat.tape", "die"):
+        pass
+    return folder / "cat.tape"
+
+
+def explained(**other):
+    """An explanation of three tokens of the first trace that :func:`write_run` writes, of four sources."""
+    known = {
+        "trace": 0,
+        "method": "leave_one_out",
+        "options": {"operator": "mean", "seeds": [0, 1]},
+        "kind": "logit",
+        "together": False,
+        "targets": [3, 5, 8],
+        "target_ids": [0, 2, 5],
+        "foil_ids": None,
+        "sources": (
+            Source(0, 1, "猫\0", "token"),
+            Source(1, 3, "<b> '", "word"),
+            Source(4, 6, "\u202e\n", "sentence"),
+            Source(6, 8, "", "part"),
+        ),
+        "relevance": np.ma.MaskedArray(
+            [[0.5, -0.25, 7, 7], [0.1, -0.0, 5e-324, 7], [1e300, -1 / 3, 0.75, 2.0]],
+            mask=[[0, 0, 1, 1], [0, 0, 0, 1], [0, 0, 0, 0]],
+        ),
+        "value": [0.25, 0.1, 2.5],
+        "ledger": {},
+        "check": ReplayCheck(3.1e-6, 0.0, 6, 1e-4, True),
+        "passes": {"forward": 5, "backward": 0},
+        "cpu_ns": 12_345,
+        "made": {"tokentape": "0.1.0", "weights": None},
+        "notes": {"steps": [16, 32], "baseline": "</s>"},
+    }
+    return Explanation(**{**known, **other})
+
+
+def explained_together():
+    """All tokens of the second trace as one answer, against foils, with a ledger, and nothing to compare with."""
+    return explained(
+        trace=1,
+        method="cp_lrp",
+        kind="foil",
+        together=True,
+        targets=[3, 4, 5, 6, 7],
+        target_ids=[0, 1, 2, 3, 4],
+        foil_ids=[9, 9, 8, 8, 7],
+        sources=tuple(Source(i, i + 1, f"t{i}", "token") for i in range(7)),
+        relevance=np.linspace(-1, 2, 7)[None],
+        value=[4.0],
+        ledger={"tokens": [3.5], "biases": [0.25], "positions": [0.25], "leaks": [0.0], "residual": [1e-17]},
+        check=ReplayCheck(None, None, 0, 1e-4, False, "the tape has no log-probabilities"),
+        cpu_ns=None,
+    )
+
+
+def said_by(explanation):
+    """Everything that an explanation says, bits of floats included, as plain values that can be compared."""
+    lists = {name: getattr(explanation, name) for name in ("targets", "target_ids", "foil_ids")}
+    floats = {"value": explanation.value, **explanation.ledger}
+    return {
+        **{
+            name: getattr(explanation, name)
+            for name in ("trace", "method", "kind", "together", "sources", "check", "cpu_ns")
+        },
+        **{name: dict(getattr(explanation, name)) for name in ("options", "passes", "made")},
+        **{name: None if ids is None else ids.tolist() for name, ids in lists.items()},
+        **{name: array.tobytes() for name, array in floats.items()},
+        "ledger": list(explanation.ledger),
+        "mask": np.ma.getmaskarray(explanation.relevance).tolist(),
+        "relevance": explanation.relevance.compressed().tobytes(),
+    }

@@ -9,9 +9,10 @@ import struct
 from pathlib import Path
 
 import pytest
-from tapes import SETTING, write_run, write_tape
+from tapes import SETTING, explained, explained_together, said_by, write_run, write_tape
 
 from tokentape.data import SCHEMA_VERSION, TapeWriter, open_tape, verify
+from tokentape.data.annex import add_explanations
 from tokentape.errors import DamagedTape, NewerTape, NotATape, TapeError, UsageError
 
 FLIPS = 300
@@ -22,6 +23,7 @@ CUTS = 100
 def sound(tmp_path_factory):
     """The bytes of a finished tape of a few pages, packs and every table among them."""
     path = write_tape(tmp_path_factory.mktemp("sound") / "cat.tape", n_runs=3, n_steps=12)
+    add_explanations(path, [explained(), explained_together()])
     return path.read_bytes()
 
 
@@ -40,6 +42,7 @@ def decoded(path):
         for series in ("step", "token"):
             said.append({name: column.tolist() for name, column in tape.columns(series).items()})
         said.append(tape.candidates.ids.tolist())
+        said.append([said_by(explanation) for explanation in tape.explanations])
         return said
 
 
@@ -222,7 +225,7 @@ def test_text_whose_type_was_flipped_to_bytes(sound, tmp_path):
 def test_verify_of_a_sound_tape_with_tables_of_others(tmp_path):
     path = write_tape(tmp_path / "cat.tape")
     connection = sqlite3.connect(path)
-    connection.execute("create table explanation (trace, values_)")
+    connection.execute("create table evaluation (trace, values_)")
     connection.execute("create view busy as select * from step")
     connection.commit()
     connection.close()

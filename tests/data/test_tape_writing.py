@@ -7,17 +7,14 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
-from tapes import SETTING, step, token, write_run, write_tape
+from tapes import SETTING, Recorder, killed_tape, step, token, write_run, write_tape
 
 from tokentape.data import Run, Setting, TapeWriter, TraceHead, open_tape, verify
 from tokentape.errors import NotATape, RecordingError, TapeBusy, TapeExists, TokentapeError, UsageError
-
-HERE = Path(__file__).parent
 
 
 def one_trace(writer):
@@ -117,35 +114,6 @@ def test_paths_that_can_be_no_tape(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
-@pytest.fixture
-def read_only(tmp_path):
-    """A folder that cannot be written to, with ``fill(folder)`` called before it is closed."""
-
-    def make(fill=lambda folder: None):
-        folder = tmp_path / "closed"
-        folder.mkdir()
-        if os.geteuid() != 0:
-            fill(folder)
-            folder.chmod(0o555)
-            undo.append(lambda: folder.chmod(0o755))
-            return folder
-        fill(tmp_path)
-        for entry in tmp_path.iterdir():
-            if entry.is_file():
-                entry.rename(folder / entry.name)
-        mounted = subprocess.run(["mount", "--bind", folder, folder], check=False, capture_output=True)
-        if mounted.returncode:
-            pytest.skip(f"permissions do not bind root, and no read-only mount can be made: {mounted.stderr.decode()}")
-        undo.append(lambda: subprocess.run(["umount", folder], check=False))
-        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
-        return folder
-
-    undo = []
-    yield make
-    for step_back in undo:
-        step_back()
-
-
 def test_folder_not_writable(read_only):
     folder = read_only(lambda folder: write_tape(folder / "old.tape"))
     with pytest.raises(UsageError, match=f"cannot write into {re.escape(str(folder))}"):
@@ -165,46 +133,6 @@ def test_killed_tape_in_a_folder_not_writable(read_only):
 
 
 # two recorders
-
-RECORDER = """
-import os, sys, time
-sys.path.insert(0, sys.argv[2])
-from tapes import SETTING, write_run
-from tokentape.data import TapeWriter
-writer = TapeWriter.create(sys.argv[1], SETTING)
-write_run(writer, end=False)
-print(os.getpid(), flush=True)
-sys.stdin.readline()
-if sys.argv[3] == "die":
-    os.kill(os.getpid(), 9)
-writer.close()
-"""
-
-
-class Recorder:
-    """Another process that records into ``path`` until told to finish or to die."""
-
-    def __init__(self, path, how):
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", RECORDER, str(path), str(HERE), how],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.pid = int(self.process.stdout.readline())
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.communicate("\n")
-
-
-def killed_tape(folder):
-    """A tape whose recorder was killed; its rows are in the file's log still."""
-    with Recorder(folder / "cat.tape", "die"):
-        pass
-    return folder / "cat.tape"
 
 
 def test_a_live_recorder_is_not_disturbed(tmp_path):

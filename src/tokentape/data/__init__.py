@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tokentape.data.annex import add_explanations
+from tokentape.data.explanation import Explanation, ReplayCheck, Source
 from tokentape.data.packing import candidates_json
 from tokentape.data.request import FINISH_REASONS, Request, Run, TraceHead
 from tokentape.data.schema import CANDIDATE_COLUMNS, KINDS, SCHEMA_VERSION, SERIES, STEP_COLUMNS, TOKEN_COLUMNS, Column
@@ -24,16 +26,20 @@ __all__ = [
     "Candidates",
     "Column",
     "Columns",
+    "Explanation",
     "Piece",
     "Problem",
     "RecordedRun",
+    "ReplayCheck",
     "Request",
     "Run",
     "Setting",
+    "Source",
     "Tape",
     "TapeWriter",
     "Trace",
     "TraceHead",
+    "add_explanations",
     "candidates_json",
     "open_tape",
     "verify",

@@ -7,19 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tokentape.data.schema import STEP_COLUMNS, TOKEN_COLUMNS, Column
+from tokentape.data.schema import EXPLAINED_SINCE, STEP_COLUMNS, TOKEN_COLUMNS, Column
 
-__all__ = ["TABLES", "Table"]
+__all__ = ["TABLES", "VIEWS", "Table"]
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """One table of the file. ``key`` names the columns that tell its rows apart."""
+    """One table of the file. ``key`` names the columns that tell its rows apart, ``since`` the first schema version with it."""
 
     name: str
     meaning: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+    since: int = 1
 
 
 def _always(name: str, dtype: str, meaning: str, unit: str = "") -> Column:
@@ -148,6 +149,46 @@ TABLES: tuple[Table, ...] = (
             _always("candidates", "blob", "`(id, logprob)` records of all tokens, one after another"),
             _always("bytes", "blob", "bytes of all tokens, one after another"),
         ),
+        since=2,
+    ),
+    Table(
+        "explanation",
+        "What was found by playing a trace again: which sources a target rests on. Its figures are in `relevance`. An answer to a "
+        "question that was asked before takes the place of the older one.",
+        ("number",),
+        (
+            _always("number", "i8", "number of the explanation"),
+            _always("trace", "i8", "number of the trace"),
+            _always("method", "text", "name of the method"),
+            _always("options", "json", "options of the method that held"),
+            _always("kind", "text", "what is explained: `logit` (less the vocabulary's mean), `foil` (less the foil's), `logprob`"),
+            _always("together", "u1", "1 if the targets are summed to one row, 0 if each has its own", "bool"),
+            _always("targets", "json", "positions of the targets, ascending", "positions"),
+            _always("target_ids", "json", "vocabulary ids of the tokens there"),
+            _maybe("foil_ids", "json", "what each target is explained against; null unless `kind` is `foil`"),
+            _always("sources", "json", "`[[start, stop, label, kind], ...]`: half-open positions, text, `token`, `word` and so on"),
+            _always("replay_check", "json", "replay and tape: `largest`, `median` (nats), `n`, `tolerance`, `passed`, `reason`"),
+            _always("passes", "json", "sequences that went through the model, `forward` and `backward`"),
+            _maybe("cpu_ns", "i8", "processor time that it took", "ns"),
+            _always("made", "json", "with what: versions, model, hash of its weights"),
+            _always("notes", "json", "what the method found beside the figures: steps, completeness, what it fell back to"),
+        ),
+        since=EXPLAINED_SINCE,
+    ),
+    Table(
+        "relevance",
+        "The figures of the explanations, one row for each target, or one for all of them together. The view `relevance_cell` has "
+        "a row for each source of each of these: `explanation`, `trace`, `method`, `row`, `target` (a position), `source`, "
+        "`start`, `stop`, `label`, `relevance`.",
+        ("explanation", "row"),
+        (
+            _always("explanation", "i8", "number of the explanation"),
+            _always("row", "i8", "number of the row, from 0: the place of its target in `targets`"),
+            _always("value", "f8", "what is explained, as the replay computed it (`logprob`: nats)", "logits"),
+            _always("ledger", "json", "what `value` is made of, by name; empty where the method keeps no books"),
+            _always("relevance", "json", "a number for each source, in the unit of `value`; null where the target cannot see it"),
+        ),
+        since=EXPLAINED_SINCE,
     ),
     Table(
         "manifest",
@@ -171,3 +212,7 @@ TABLES: tuple[Table, ...] = (
     ),
 )  # fmt: skip
 """Every table that tokentape knows; others in the same file are left alone."""
+
+VIEWS = {"relevance_cell": EXPLAINED_SINCE}
+"""Views for people with another tool, and the first schema version that has them. Nothing here reads them: a tape is opened with
+an untrusted schema, under which SQLite (3.40, at least) refuses its own JSON functions in a view."""

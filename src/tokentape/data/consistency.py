@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from tokentape.data.explanation import Explanation
 from tokentape.data.schema import KINDS, SERIES
 
-__all__ = ["Problem", "joint_problems", "step_problems", "token_problems"]
+__all__ = [
+    "Problem",
+    "explanation_problems",
+    "joint_problems",
+    "recorded_ids",
+    "sequence_ids",
+    "step_problems",
+    "token_problems",
+]
 
 TOLERANCE = 1e-6
 """A log-probability may exceed 0, and an entropy fall below it, by so much: the rounding of float32."""
@@ -87,4 +96,44 @@ def joint_problems(where: str, steps: npt.NDArray[np.void], pointed_at: npt.NDAr
     if place is not None:
         yield Problem(
             where, f"step {place} says n_out {steps['n_out'][place]}, but {pointed_at[place]} tokens point at it"
+        )
+
+
+def sequence_ids(
+    n_prompt: int | None,
+    prompt_ids: Sequence[int] | npt.NDArray[np.int64] | None,
+    positions: npt.NDArray[np.int64],
+    ids: npt.NDArray[np.int64],
+) -> npt.NDArray[np.int64]:
+    """The ids of a whole sequence ``[T]`` from those of its prompt and of its tokens; -1 where one is not known."""
+    first = n_prompt if n_prompt is not None else int(positions[0]) if len(positions) else 0
+    before = np.full(first, -1, np.int64)
+    if prompt_ids is not None and len(prompt_ids) == first:
+        before[:] = prompt_ids
+    return np.concatenate([before, ids])
+
+
+def recorded_ids(
+    n_prompt: int | None, prompt_ids: Sequence[int] | None, tokens: npt.NDArray[np.void]
+) -> npt.NDArray[np.int64]:
+    """:func:`sequence_ids` of a trace's records, without those past its end."""
+    kept = tokens[tokens["overshoot"] == 0]
+    ids = np.where(_there(kept, "token", "id"), kept["id"], -1)
+    return sequence_ids(n_prompt, prompt_ids, kept["position"], ids)
+
+
+def explanation_problems(explanation: Explanation, ids: npt.NDArray[np.int64]) -> Iterator[Problem]:
+    """Targets and sources are positions of the trace, whose ids are ``ids`` (-1: not known), and targets the tokens there."""
+    where = f"explanation {explanation.number}" if explanation.number is not None else "explanation"
+    past = max(int(explanation.targets[-1]) + 1, explanation.sources[-1].stop)
+    if past > len(ids):
+        yield Problem(where, f"it names position {past - 1} of trace {explanation.trace}, which has {len(ids)} tokens")
+        return
+    there = ids[explanation.targets]
+    place = _first((there >= 0) & (there != explanation.target_ids))
+    if place is not None:
+        position, own = explanation.targets[place], explanation.target_ids[place]
+        yield Problem(
+            where,
+            f"its target at position {position} is token {own}, and trace {explanation.trace} has token {there[place]} there",
         )

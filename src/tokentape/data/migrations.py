@@ -7,12 +7,14 @@ A step is never edited once a version with it is out: a new table or column is a
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from tokentape._version import __version__
-from tokentape.data.schema import APPLICATION_ID
+from tokentape.data.schema import APPLICATION_ID, LAID_OUT_SINCE
+from tokentape.errors import UsageError
 
-__all__ = ["MIGRATIONS", "migrate"]
+__all__ = ["MIGRATIONS", "apply_missing", "migrate"]
 
 FIRST_TABLES = """
 create table tape (
@@ -133,7 +135,51 @@ create table block (
 );
 """
 
-MIGRATIONS: tuple[tuple[str, str], ...] = (("first_tables", FIRST_TABLES), ("blocks", BLOCKS))
+EXPLANATIONS = """
+create table explanation (
+  number integer primary key,
+  trace integer not null references trace (number),
+  method text not null,
+  options text not null,           -- JSON
+  kind text not null,
+  together integer not null check (together in (0, 1)),
+  targets text not null,           -- JSON, positions
+  target_ids text not null,        -- JSON
+  foil_ids text,                   -- JSON
+  sources text not null,           -- JSON: [[start, stop, label, kind], ...]
+  replay_check text not null,      -- JSON
+  passes text not null,            -- JSON
+  cpu_ns integer check (typeof(cpu_ns) in ('integer', 'null')),
+  made text not null,              -- JSON
+  notes text not null              -- JSON
+);
+
+create table relevance (
+  explanation integer not null references explanation (number),
+  row integer not null check (typeof(row) = 'integer' and row >= 0),
+  value real not null check (typeof(value) = 'real'),
+  ledger text not null,            -- JSON
+  relevance text not null,         -- JSON: a number or null for each source
+  primary key (explanation, row)
+);
+
+create view relevance_cell as
+select
+  r.explanation, e.trace, e.method, r.row,
+  case e.together when 0 then json_extract(e.targets, '$[' || r.row || ']') end as target,
+  cell.key as source,
+  json_extract(e.sources, '$[' || cell.key || '][0]') as start,
+  json_extract(e.sources, '$[' || cell.key || '][1]') as stop,
+  json_extract(e.sources, '$[' || cell.key || '][2]') as label,
+  cell.value as relevance
+from relevance as r join explanation as e on e.number = r.explanation join json_each(r.relevance) as cell;
+"""
+
+MIGRATIONS: tuple[tuple[str, str], ...] = (
+    ("first_tables", FIRST_TABLES),
+    ("blocks", BLOCKS),
+    ("explanations", EXPLANATIONS),
+)
 """Named steps; the tape's ``user_version`` is the number of those applied."""
 
 LEDGER = """
@@ -147,17 +193,57 @@ create table if not exists migration (
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Apply the steps that the file lacks, each in a transaction of its own; ``connection`` is in autocommit mode."""
+    """Apply the steps that the file lacks, all or none; ``connection`` is in autocommit mode."""
+    connection.execute("begin immediate")
+    try:
+        apply_missing(connection)
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("rollback")
+        raise
+
+
+def apply_missing(connection: sqlite3.Connection) -> None:
+    """Apply the steps that the file lacks, within the caller's transaction.
+
+    Raises UsageError where another program has taken the name of a table.
+    """
     done = connection.execute("pragma user_version").fetchone()[0]
     for number, (name, sql) in enumerate(MIGRATIONS[done:], start=done + 1):
+        for statement in (*_statements(LEDGER), *_statements(sql)):
+            _execute(connection, statement)
+        if (
+            done and number <= LAID_OUT_SINCE
+        ):  # packs have the layout that they were made under; closing makes them anew
+            connection.execute("delete from packed")
+            connection.execute("update run set packed = 0")
         stamp = datetime.now(UTC).isoformat(timespec="seconds")
-        entry = f"insert into migration values ({number}, '{name}', '{stamp}', '{__version__}');"
-        if done:  # packs have the layout of the schema that they were made under; closing the tape makes them anew
-            sql += "delete from packed; update run set packed = 0;"
-        header = f"pragma application_id = {APPLICATION_ID}; pragma user_version = {number};"
-        try:
-            connection.executescript(f"begin immediate; {LEDGER} {sql} {entry} {header} commit;")
-        except sqlite3.Error:
-            if connection.in_transaction:
-                connection.execute("rollback")
+        connection.execute("insert into migration values (?, ?, ?, ?)", (number, name, stamp, __version__))
+        connection.execute(f"pragma application_id = {APPLICATION_ID}")
+        connection.execute(f"pragma user_version = {number}")
+
+
+def _execute(connection: sqlite3.Connection, statement: str) -> None:
+    try:
+        connection.execute(statement)
+    except sqlite3.OperationalError as error:
+        if "already exists" not in str(error):
             raise
+        raise UsageError(
+            "the tape cannot be brought up to date",
+            why=f"{error}, and another program put it there",
+            fix="give that one another name: alter table OLD rename to NEW",
+        ) from error
+
+
+def _statements(sql: str) -> Iterator[str]:
+    """A script cut into its statements: ``executescript`` would commit whatever the caller had begun."""
+    statement = ""
+    for line in sql.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        yield statement

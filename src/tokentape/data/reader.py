@@ -15,8 +15,10 @@ import numpy.typing as npt
 from tokentape.data.blocks import Blocks, read_blocks
 from tokentape.data.columns import batched, candidates_of, columns_of, end_to_end, joined
 from tokentape.data.database import Database, understood
+from tokentape.data.explanation import Explanation
 from tokentape.data.packing import AT_STEP, OWNER, Part, bytes_of, parts_from_packs, parts_from_rows
-from tokentape.data.schema import SCHEMA_VERSION, SERIES
+from tokentape.data.relevance import read_explanation
+from tokentape.data.schema import EXPLAINED_SINCE, LAID_OUT_SINCE, SERIES
 from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Symbols
 
 __all__ = ["Reader"]
@@ -42,13 +44,13 @@ class Recent(OrderedDict[int, T]):
 class Reader:
     """A view of the rows as they were when it was made; what is appended later is not seen.
 
-    ``version`` is the schema version of the file: an older one lacks columns, which are null here, and its packs are not
-    read.
+    ``version`` is the schema version of the file: an older one may lack columns, which are null here, and its packs are then
+    not read.
     """
 
     def __init__(self, database: Database, version: int) -> None:
         self._database = database
-        self._packs_fit = version == SCHEMA_VERSION
+        self._packs_fit = version >= LAID_OUT_SINCE
         self._steps: Recent[Columns] = Recent()
         with understood(database.name), database.snapshot() as connection:
             self._present = {
@@ -67,6 +69,10 @@ class Reader:
                     "select number, run, row, n_prompt, finish_reason, n_tokens from trace order by number"
                 )
             }
+            self.explanations: list[int] = []
+            if version >= EXPLAINED_SINCE:  # a table of that name in an older tape is someone else's
+                rows = connection.execute("select number from explanation order by number")
+                self.explanations = [number for (number,) in rows]
             self._all_packed = self._packs_fit and all(row[6] for row in self.runs.values())
             # Only steps that were there now are read later, so that everything a Reader says is of one moment.
             self._grows = bool(connection.execute("select 1 from sqlite_master where name = 'block'").fetchall())
@@ -104,6 +110,11 @@ class Reader:
             array = np.array(json.loads(ids), dtype=np.int64)
             array.flags.writeable = False
             return text, array
+
+    def explanation(self, number: int) -> Explanation:
+        """The explanation of that number, with its arrays."""
+        with understood(self._database.name), self._database.snapshot() as connection:
+            return read_explanation(connection, number)
 
     def pieces(self) -> dict[int, Piece]:
         """The vocabulary entries that occur in the tape, by id."""

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 __all__ = [
     "APPLICATION_ID",
     "CANDIDATE_COLUMNS",
+    "EXPLAINED_SINCE",
     "KINDS",
+    "LAID_OUT_SINCE",
     "SCHEMA_VERSION",
     "SERIES",
     "STEP_COLUMNS",
@@ -22,8 +24,15 @@ __all__ = [
 APPLICATION_ID = 0x746F6B74
 """``tokt`` in the SQLite header, so that ``file`` and ``verify`` know a tape from any other database."""
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """``PRAGMA user_version`` of the tapes that this version writes."""
+
+LAID_OUT_SINCE = 2
+"""The schema version since which steps and tokens have the columns, packs and blocks that they have now: to be raised with the
+schema version when a column of theirs is added, and only then. Packs of an older tape are not read."""
+
+EXPLAINED_SINCE = 3
+"""The schema version since which a tape can hold explanations."""
 
 KINDS = ("prefill", "decode", "chunk")
 """Kinds of step: reading the prompt, one forward pass after it, one message of a served stream."""

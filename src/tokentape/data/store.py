@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sqlite3
@@ -18,6 +17,7 @@ import tokentape.data.files as files
 from tokentape._version import __version__
 from tokentape.data.blocks import INSERT_ROW, Draft, block_row, lay_out
 from tokentape.data.database import Database, connect, connect_memory, understood, written
+from tokentape.data.json_text import as_json
 from tokentape.data.manifest import write_manifest
 from tokentape.data.migrations import migrate
 from tokentape.data.packing import pack
@@ -41,7 +41,12 @@ _PAIR = r"\[\d{1,10},\s?-?\d+(?:\.\d+)?(?:e[+-]?\d+)?\]"
 _CANDIDATES = re.compile(rf"\[(?:{_PAIR}(?:,\s?{_PAIR})*)?\]")
 
 
+UNPACKED = """
+select number from run where finished = 1 and packed = 0 and number not in (select run from block) order by number
+"""
+"""Runs whose rows are all there, and not packed."""
 _INSERT_PACK = f"insert into packed values ({', '.join('?' * 11)})"
+_FORGET_RELEVANCE = "delete from relevance where explanation in (select number from explanation where trace = ?)"
 _COUNT_TOKENS = "update trace set n_tokens = (select count(*) from token where trace = number) where run = ?"
 _COUNT_STEPS = "update run set packed = 1, n_steps = (select count(*) from step where run = number) where number = ?"
 
@@ -58,18 +63,6 @@ class BegunRun:
 class _Head:
     values: list[tuple[str, str]]
     facts: list[tuple[str, str, int]]
-
-
-def as_json(value: object, what: str) -> str:
-    """``value`` as JSON text; raises UsageError, naming ``what``, where JSON cannot hold it."""
-    try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(
-            f"{what} cannot be written down", why=str(error), fix="give what JSON can hold; null for NaN"
-        ) from error
-    return text
 
 
 def _now() -> str:
@@ -274,19 +267,11 @@ class TapeWriter:
             traces = connection.execute("select number from trace where run = ?", (run,)).fetchall()
             connection.executemany("delete from packed where series = 'token' and owner = ?", traces)
             connection.executemany("delete from token where trace = ?", traces)
+            connection.executemany(_FORGET_RELEVANCE, traces)
+            connection.executemany("delete from explanation where trace = ?", traces)
             connection.execute("delete from packed where series = 'step' and owner = ?", (run,))
             for table, column in (("block", "run"), ("step", "run"), ("trace", "run"), ("run", "number")):
                 connection.execute(f"delete from {table} where {column} = ?", (run,))
-
-    def _pack(self, run: int, traces: Sequence[int]) -> None:
-        """Pack a run in one transaction, part by part: a kill leaves all of its packs or none."""
-        series = [("step", run), *(("token", trace) for trace in traces)]
-        with written(self._name), self.database.transaction() as connection:
-            connection.executemany("delete from packed where series = ? and owner = ?", series)
-            for name, owner in series:
-                connection.executemany(_INSERT_PACK, pack(connection, name, owner))
-            connection.execute(_COUNT_TOKENS, (run,))
-            connection.execute(_COUNT_STEPS, (run,))
 
     def note(self, key: str, value: object) -> None:
         """Write down one JSON-able fact about the tape, in place of an earlier one of that name."""
@@ -330,21 +315,40 @@ class TapeWriter:
             connection.execute(f"pragma wal_autocheckpoint = {PAGES_BETWEEN_CHECKPOINTS}").fetchall()
         with contextlib.suppress(RecordingError):  # what has no room as rows stays as blocks
             self.lay_out()
-        unpacked = self.database.rows("select number from run where finished = 1 and packed = 0 order by number")
-        for (run,) in unpacked:
-            traces = self.database.rows("select number from trace where run = ? order by number", (run,))
-            with contextlib.suppress(RecordingError):
-                self._pack(run, [trace for (trace,) in traces])
+        for (run,) in self.database.rows(UNPACKED):
+            # in one transaction: a kill leaves all of its packs or none
+            with (
+                contextlib.suppress(RecordingError),
+                written(self._name),
+                self.database.transaction() as connection,
+            ):
+                pack_run(connection, run)
         with self.database.transaction() as connection:
             values = [("state", as_json(state, "state")), ("finished_utc", as_json(_now(), "finished_utc"))]
             connection.executemany("insert or replace into tape values (?, ?)", values)
             write_manifest(connection)
         if self.path is not None:
             with self.database.connection() as connection:
-                connection.execute("pragma wal_checkpoint(truncate)").fetchall()
-                # A reader of another program may hold the file: then it stays as two files, nothing is lost.
-                with contextlib.suppress(sqlite3.OperationalError):
-                    connection.execute("pragma journal_mode = delete").fetchall()
+                fold(connection)
+
+
+def fold(connection: sqlite3.Connection) -> None:
+    """Make a single file of a tape and its log."""
+    connection.execute("pragma wal_checkpoint(truncate)").fetchall()
+    # A reader of another program may hold the file: then it stays as two files, nothing is lost.
+    with contextlib.suppress(sqlite3.OperationalError):
+        connection.execute("pragma journal_mode = delete").fetchall()
+
+
+def pack_run(connection: sqlite3.Connection, run: int) -> None:
+    """Pack the rows of a run and of its traces anew, and count them, part by part, within the caller's transaction."""
+    traces = connection.execute("select number from trace where run = ? order by number", (run,)).fetchall()
+    series = [("step", run), *(("token", trace) for (trace,) in traces)]
+    connection.executemany("delete from packed where series = ? and owner = ?", series)
+    for name, owner in series:
+        connection.executemany(_INSERT_PACK, pack(connection, name, owner))
+    connection.execute(_COUNT_TOKENS, (run,))
+    connection.execute(_COUNT_STEPS, (run,))
 
 
 def _add_pieces(connection: sqlite3.Connection, pieces: Iterable[Entry]) -> None:

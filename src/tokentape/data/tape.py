@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 import tokentape.data.files as files
 from tokentape.data.database import Database, connect, understood, written
+from tokentape.data.explanation import Explanation
 from tokentape.data.reader import Reader, Recent
 from tokentape.data.schema import APPLICATION_ID, SCHEMA_VERSION, SERIES
 from tokentape.data.setting import Setting
@@ -85,7 +86,7 @@ class Tape:
         self.path = path
         self._database = database
         self._live = live
-        self._version = _check_identity(database)
+        _check_identity(database)
         self.refresh()
 
     def refresh(self) -> None:
@@ -94,6 +95,8 @@ class Tape:
         live = self._live()
         self._database.keep = not live
         with understood(self._database.name), self._database.snapshot() as connection:
+            # An explanation that was added meanwhile may have brought the file up to date.
+            (self._version,) = connection.execute("pragma user_version").fetchone()
             values = {key: json.loads(value) for key, value in connection.execute("select key, value from tape")}
             facts = connection.execute("select name, value from setting").fetchall()
             self.setting = Setting({name: json.loads(value) for name, value in facts})
@@ -104,6 +107,7 @@ class Tape:
         self._pieces: Mapping[int, Piece] | None = None
         self._runs: Numbered[RecordedRun] | None = None
         self._traces: Numbered[Trace] | None = None
+        self._explanations: Numbered[Explanation] | None = None
 
     @property
     def reader(self) -> Reader:
@@ -130,6 +134,13 @@ class Tape:
 
             self._traces = Numbered(list(reader.traces), make, "trace")
         return self._traces
+
+    @property
+    def explanations(self) -> Sequence[Explanation]:
+        """What was found by playing traces again, in the order it was added; empty where nobody asked."""
+        if self._explanations is None:
+            self._explanations = Numbered(self.reader.explanations, self.reader.explanation, "explanation")
+        return self._explanations
 
     @property
     def pieces(self) -> Mapping[int, Piece]:
@@ -200,8 +211,8 @@ class Tape:
         return f"Tape({str(self.path) if self.path else 'in memory'!r}, {self.state}, {len(self)} traces)"
 
 
-def _check_identity(database: Database) -> int:
-    """The schema version of a file that is a tape; raises NotATape, NewerTape, DamagedTape."""
+def _check_identity(database: Database) -> None:
+    """Raises NotATape, NewerTape, DamagedTape where a file is no tape that can be read here."""
     with understood(database.name), database.connection() as connection:
         (application,) = connection.execute("pragma application_id").fetchone()
         (version,) = connection.execute("pragma user_version").fetchone()
@@ -224,7 +235,6 @@ def _check_identity(database: Database) -> int:
             why=f"no tape has schema version {version}",
             fix="take it again from a copy",
         )
-    return int(version)
 
 
 def open_tape(source: str | os.PathLike[str] | Growing) -> Tape:

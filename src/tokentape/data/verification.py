@@ -13,18 +13,28 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.data.blocks import read_blocks
-from tokentape.data.consistency import Problem, joint_problems, step_problems, token_problems
+from tokentape.data.consistency import (
+    Problem,
+    explanation_problems,
+    joint_problems,
+    recorded_ids,
+    step_problems,
+    token_problems,
+)
 from tokentape.data.database import Database, understood
-from tokentape.data.manifest import HASHED, hash_table
+from tokentape.data.manifest import manifest_problems
 from tokentape.data.packing import OWNER, RECORD, checksums, parts_from_rows
+from tokentape.data.relevance import read_explanation
 from tokentape.data.request import FINISH_REASONS
-from tokentape.data.schema import SCHEMA_VERSION
+from tokentape.data.schema import EXPLAINED_SINCE, LAID_OUT_SINCE
 from tokentape.data.setting import fingerprint
 from tokentape.errors import TapeError
 
 __all__ = ["Problem", "check"]
 
 Examination = Callable[[sqlite3.Connection], Iterable[Problem]]
+_Sequences = dict[int, npt.NDArray[np.int64] | None]
+"""The ids of the traces that have an explanation; None until, and unless, they could be read."""
 
 
 def check(database: Database, version: int) -> list[Problem]:
@@ -35,15 +45,21 @@ def check(database: Database, version: int) -> list[Problem]:
         ask("sqlite", _sqlite)
         if found:
             return found  # what follows would say the same in other words
-        ask("manifest", partial(_manifest, version))
+        ask("manifest", partial(manifest_problems, version=version))
         ask("setting", _fingerprint)
         ask("token", _texts)
-        if version < SCHEMA_VERSION:
+        if version < LAID_OUT_SINCE:
             return found  # rows of an older schema are read as the newer, and cannot be compared with their packs
+        explained: dict[int, int] = {}
+        if version >= EXPLAINED_SINCE:
+            ask("explanation", partial(_explained, explained))
+        sequences: _Sequences = dict.fromkeys(explained.values())
         runs: list[_RunRow] = []
         ask("run", partial(_runs, runs))
         for run in runs:
-            ask(f"run {run.number}", partial(_run, run))
+            ask(f"run {run.number}", partial(_run, run, sequences))
+        for number, trace in explained.items():
+            ask(f"explanation {number}", partial(_explanation, number, sequences[trace]))
     return found
 
 
@@ -62,22 +78,6 @@ def _sqlite(connection: sqlite3.Connection) -> Iterator[Problem]:
             yield Problem("sqlite", line)
     for table, row, parent, _ in connection.execute("pragma foreign_key_check").fetchmany(20):
         yield Problem("sqlite", f"row {row} of {table} points to a {parent} that is not there")
-
-
-def _manifest(version: int, connection: sqlite3.Connection) -> Iterator[Problem]:
-    (state,) = connection.execute("select value from tape where key = 'state'").fetchone()
-    if state == '"recording"':
-        return
-    if state not in ('"complete"', '"partial"'):
-        yield Problem("tape", f"its state is {state}")
-    hashes = dict(connection.execute("select name, sha256 from manifest"))
-    tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
-    known = {table for table in HASHED if table in tables or version == SCHEMA_VERSION}  # an older tape lacks some
-    for table in sorted({*known, *hashes}):
-        if table not in hashes:
-            yield Problem(table, "a finished tape has a hash of each table, and of this one none")
-        elif table not in known or hash_table(connection, table) != hashes[table]:
-            yield Problem(table, "the table is not as it was when the tape was finished")
 
 
 def _fingerprint(connection: sqlite3.Connection) -> Iterator[Problem]:
@@ -124,7 +124,20 @@ def _runs(found: list[_RunRow], connection: sqlite3.Connection) -> Iterable[Prob
     return ()
 
 
-def _run(run: _RunRow, connection: sqlite3.Connection) -> Iterator[Problem]:
+def _explained(found: dict[int, int], connection: sqlite3.Connection) -> Iterable[Problem]:
+    """The trace of each explanation."""
+    found.update(connection.execute("select number, trace from explanation order by number"))
+    return ()
+
+
+def _explanation(number: int, ids: npt.NDArray[np.int64] | None, connection: sqlite3.Connection) -> Iterator[Problem]:
+    """An explanation can be read, and names what its trace has."""
+    explanation = read_explanation(connection, number)
+    if ids is not None:
+        yield from explanation_problems(explanation, ids)
+
+
+def _run(run: _RunRow, sequences: _Sequences, connection: sqlite3.Connection) -> Iterator[Problem]:
     """The steps and traces of one run, and what they say of one another."""
     where = f"run {run.number}"
     traces = connection.execute(
@@ -150,6 +163,8 @@ def _run(run: _RunRow, connection: sqlite3.Connection) -> Iterator[Problem]:
         if run.packed and n_tokens != len(tokens):
             yield Problem(f"trace {number}", f"{len(tokens)} tokens, {n_tokens} when it was packed")
         yield from token_problems(f"trace {number}", tokens, n_prompt, len(steps))
+        if number in sequences:
+            sequences[number] = recorded_ids(n_prompt, None if prompt_ids is None else json.loads(prompt_ids), tokens)
         inside = tokens["step"][(tokens["step"] >= 0) & (tokens["step"] < len(steps))]
         pointed_at += np.bincount(inside, minlength=len(steps))[: len(steps)]
     yield from joint_problems(where, steps, pointed_at)
