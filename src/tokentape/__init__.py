@@ -13,12 +13,14 @@ from tokentape._version import __version__
 
 if TYPE_CHECKING:
     from tokentape.clock import FakeClock
+    from tokentape.data.explanation import Explanation
     from tokentape.data.request import Request
     from tokentape.data.setting import Setting
     from tokentape.data.tape import Tape, open_tape, verify
     from tokentape.data.trace import Trace
     from tokentape.errors import TokentapeError
     from tokentape.experiment.sweep import sweep
+    from tokentape.explain.explaining import explain, replay
     from tokentape.recorder.run import record
     from tokentape.sources.attach import recording
     from tokentape.sources.local import LocalSource, local
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     open = open_tape
 
 _HOMES = {
+    "Explanation": "tokentape.data.explanation",
     "FakeClock": "tokentape.clock",
     "Law": "tokentape.study.law.laws",
     "Line": "tokentape.sources.scripted",
@@ -44,12 +47,14 @@ _HOMES = {
     "TokentapeError": "tokentape.errors",
     "Trace": "tokentape.data.trace",
     "compare": "tokentape.study.compare",
+    "explain": "tokentape.explain.explaining:explain",
     "fit": "tokentape.study.law.laws",
     "local": "tokentape.sources.local",
     "metrics": "tokentape.study.metrics",
     "open": "tokentape.data.tape:open_tape",
     "predict": "tokentape.study.cost.prediction",
     "record": "tokentape.recorder.run",
+    "replay": "tokentape.explain.explaining:replay",
     "recording": "tokentape.sources.attach",
     "summary": "tokentape.study.metrics",
     "sweep": "tokentape.experiment.sweep",
@@ -57,6 +62,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Explanation",
     "FakeClock",
     "Law",
     "Line",
@@ -70,6 +76,7 @@ __all__ = [
     "Trace",
     "__version__",
     "compare",
+    "explain",
     "fit",
     "local",
     "metrics",
@@ -77,6 +84,7 @@ __all__ = [
     "predict",
     "record",
     "recording",
+    "replay",
     "summary",
     "sweep",
     "verify",

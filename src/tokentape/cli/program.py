@@ -22,6 +22,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "fit": ("tokentape.cli.fit", "Fit the law of latency to what tapes measured."),
     "predict": ("tokentape.cli.predict", "Say what a model costs without running it."),
     "compare": ("tokentape.cli.compare", "Compare two tapes, or two ways of running: faster, slower, same?"),
+    "explain": ("tokentape.cli.explain", "Say why these tokens: what each rests on, by a replay."),
+    "replay": ("tokentape.cli.replay", "Check that a model computes again what a tape says."),
     "ls": ("tokentape.cli.ls", "List the tapes in a folder."),
     "verify": ("tokentape.cli.verify", "Check that tapes are whole."),
     "doctor": ("tokentape.cli.doctor", "Look at this machine: what is here, what is missing."),

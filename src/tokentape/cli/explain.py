@@ -1,0 +1,242 @@
+"""``tokentape explain``: why these tokens?"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tokentape.cli.completion import complete_tapes
+from tokentape.cli.model_options import model_options
+from tokentape.cli.output import document, json_option, print_document, print_lines
+from tokentape.cli.sections import SectionedCommand, in_section
+from tokentape.errors import UsageError
+
+if TYPE_CHECKING:
+    from tokentape.data.explanation import Explanation
+    from tokentape.data.tape import Tape
+    from tokentape.data.trace import Trace
+    from tokentape.explain.explaining import Asked
+    from tokentape.models.causal import CausalModel
+
+__all__ = ["command"]
+
+EPILOG = """\b
+Examples:
+  tokentape explain cat.tape                             # the first token that was generated
+  tokentape explain cat.tape --step 3 --top 20
+  tokentape explain cat.tape --against floor             # why mat and not floor?
+  tokentape explain cat.tape --span 0..4 --by word       # some steps as one answer, its sources words
+  tokentape explain cat.tape --all --method attn_lrp
+  tokentape explain cat.tape --evaluate                  # which method tells the truth about this tape?
+"""
+
+_target = partial(in_section, "Target")
+_answer = partial(in_section, "Answer")
+
+
+@click.command("explain", cls=SectionedCommand, epilog=EPILOG)
+@click.argument("file", type=click.Path(path_type=Path), shell_complete=complete_tapes)
+@_target("--trace", type=int, default=0, show_default=True, metavar="N", help="The sequence.")
+@_target("--step", type=int, metavar="N", help="The step whose token is asked about; the first unless given.")
+@_target("--position", type=int, metavar="P", help="The same by the token's position, as `show` lists it.")
+@_target("--span", metavar="A..B", help="Tokens of these steps, as one answer.")
+@_target("--all", "every", is_flag=True, help="Every generated token, a line each.")
+@_target("--against", metavar="TOKEN", help="Why not this token instead? A text of one token.")
+@_target(
+    "--target", "kind", type=click.Choice(["logit", "logprob"]), default="logit", show_default=True,
+    help="Its logit above the mean of the vocabulary, or its log-probability.",
+)  # fmt: skip
+@_answer("--method", metavar="NAME", help="How; `--method list` says which there are.")
+@_answer(
+    "--by", type=click.Choice(["token", "word", "sentence", "part"]), default="token", show_default=True,
+    help="What the answer is shared out among.",
+)  # fmt: skip
+@_answer("--top", type=click.IntRange(min=1), default=10, show_default=True, metavar="N", help="Sources shown.")
+@_answer("--option", "pairs", multiple=True, metavar="NAME=VALUE", help="An option of the method (repeatable).")
+@_answer("--unchecked", is_flag=True, help="Explain a replay that does not agree with the tape; the answer says so.")
+@_answer("--no-save", is_flag=True, help="Do not keep the answer in FILE.")
+@_answer("--evaluate", is_flag=True, help="Hold the methods against this tape: does what they name matter?")
+@_answer("--lens", is_flag=True, help="What each layer would have said: the logit lens.")
+@model_options
+@json_option
+def command(file: Path, as_json: bool, **given: Any) -> None:
+    """Say why the tokens of FILE were chosen: what each rests on.
+
+    FILE is a tape. Its ids are played through the model once more, and the replay is checked against the recorded
+    log-probabilities; one that disagrees is not explained unless you insist. The answer is kept in FILE.
+
+    Every method answers another question; what each can and cannot prove is in docs/explanation/relevance.md.
+    """
+    if given["method"] == "list":
+        _list_methods(as_json)
+        return
+    from tokentape.cli.replaying import chosen_traces, loaded_model
+    from tokentape.data.tape import open_tape
+
+    with open_tape(file) as tape:
+        (trace,) = chosen_traces(tape, file, (given["trace"],))
+        asked = _asked(trace, given)  # what cannot be answered is refused before a model is loaded
+        causal = loaded_model(tape, given, quiet=as_json)
+        if given["lens"] or given["evaluate"]:
+            from tokentape.cli import explain_more
+
+            show = explain_more.lens if given["lens"] else explain_more.evaluation
+            show(tape, trace, causal, asked, given, as_json=as_json)
+            return
+        found = _explained(tape, trace, causal, asked, given, quiet=as_json)
+    kept = None if given["no_save"] else _kept(file, found)
+    _report(file, found, kept, causal, given, as_json=as_json)
+
+
+def _asked(trace: Trace, given: dict[str, Any]) -> Asked:
+    from tokentape.explain.explaining import DEFAULT_METHOD, Asked
+    from tokentape.explain.methods import method_named
+
+    method = method_named(given["method"] or DEFAULT_METHOD)
+    return Asked(
+        targets=_targets(trace, given),
+        method=method.name,
+        kind=given["kind"],
+        against=given["against"],
+        by=given["by"],
+        together=given["span"] is not None,
+        options=_options(given["pairs"]),
+    )
+
+
+def _targets(trace: Trace, given: dict[str, Any]) -> tuple[int, ...]:
+    from tokentape.explain.explaining import positions_of
+
+    ways = [name for name in ("step", "position", "span") if given[name] is not None] + ["all"] * given["every"]
+    if len(ways) > 1:
+        raise UsageError(
+            f"--{ways[0]} together with --{ways[1]}", why="each says which tokens are meant", fix="leave one out"
+        )
+    every = positions_of(trace, None)
+    if given["step"] is not None:
+        return positions_of(trace, given["step"])
+    if given["position"] is not None:
+        if given["position"] not in every:
+            raise UsageError(
+                f"no token was generated at position {given['position']}",
+                why=f"those of sequence {trace.number} are at positions {every[0]} to {every[-1]}",
+                fix=f"--position {min(max(given['position'], every[0]), every[-1])}",
+            )
+        return (given["position"],)
+    if given["span"] is not None:
+        return positions_of(trace, _span(given["span"], trace))
+    return every if given["every"] or given["evaluate"] or given["lens"] else every[:1]
+
+
+def _span(text: str, trace: Trace) -> list[int]:
+    first, dots, last = text.partition("..")
+    steps = sorted(set(trace.tokens["step"].data.tolist()))
+    try:
+        start, stop = int(first or steps[0]), int(last or steps[-1])
+    except ValueError:
+        start, stop = 1, 0
+    if not dots or stop < start:
+        raise UsageError(
+            f"--span {text}: no range of steps", why="a span is its first and its last step", fix="--span 0..4"
+        )
+    for end in (start, stop):
+        if end not in steps:
+            raise UsageError(
+                f"--span {text}: no step {end} gave a token",
+                why=f"the tokens of sequence {trace.number} come from steps {steps[0]} to {steps[-1]}",
+                fix=f"--span {max(start, steps[0])}..{min(stop, steps[-1])}",
+            )
+    return [step for step in steps if start <= step <= stop]
+
+
+def _options(pairs: tuple[str, ...]) -> dict[str, Any]:
+    import json
+
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise UsageError(f"--option {pair}: not NAME=VALUE", why="an option has both", fix="--option steps=64")
+        try:
+            found[name] = json.loads(text)
+        except ValueError:
+            found[name] = text
+    return found
+
+
+def _explained(
+    tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, quiet: bool
+) -> Explanation:
+    from tokentape.cli.replaying import progress_line
+    from tokentape.explain.checking import check, refuse_failed
+    from tokentape.explain.explaining import answered
+
+    with progress_line("replaying", "tokens", quiet=quiet) as progress:
+        (found,) = check([trace], causal, tape.setting, progress=progress)
+    if not given["unchecked"]:
+        refuse_failed(found, trace.number)
+    with progress_line(f"explaining by {asked.method}", "passes", quiet=quiet) as progress:
+        return answered(trace, causal, asked, found, progress=progress)
+
+
+def _kept(file: Path, found: Explanation) -> int | None:
+    """Its number in the tape; None, said on stderr, where the tape cannot be written to: the answer is not lost for that."""
+    from tokentape.data.annex import add_explanations
+    from tokentape.errors import TokentapeError
+
+    try:
+        return add_explanations(file, [found])[0]
+    except TokentapeError as error:
+        click.echo(f"not kept in {file}: {error.what} ({error.why})", err=True)
+        return None
+
+
+def _report(
+    file: Path, found: Explanation, kept: int | None, causal: CausalModel, given: dict[str, Any], *, as_json: bool
+) -> None:
+    from tokentape.explain.methods import METHODS
+    from tokentape.views.explanation_text import explanation_document, explanation_text
+    from tokentape.views.screen import Screen
+
+    name_of = namer(causal)
+    if as_json:
+        told = {**explanation_document(found, name_of), "number": kept}
+        print_document(document("explain", tape=str(file), explanation=told))
+        return
+    screen = Screen.of(sys.stdout)
+    print_lines(explanation_text(found, screen, name_of, METHODS[found.method].meaning, top=given["top"]))
+    if sys.stdout.isatty():
+        click.echo(f"next: tokentape explain {file} --all   or   --against TOKEN   or   --by word", err=True)
+
+
+def namer(causal: CausalModel) -> Any:
+    """Drawn names of vocabulary ids, by the model's own pieces."""
+    from tokentape.views.drawing import drawn_text, drawn_tokens, quoted
+
+    def name_of(token_id: int) -> str:
+        piece = causal.pieces.piece(token_id)
+        if piece.special or not piece.bytes:
+            return drawn_text(piece.token)
+        return quoted(drawn_tokens([piece.bytes])[0] or "")
+
+    return name_of
+
+
+def _list_methods(as_json: bool) -> None:
+    from tokentape.explain.explaining import DEFAULT_METHOD
+    from tokentape.explain.methods import METHODS
+    from tokentape.views.screen import Screen, columns
+
+    if as_json:
+        methods = [
+            {"name": m.name, "meaning": m.meaning, "additive": m.additive, "default": m.name == DEFAULT_METHOD}
+            for m in METHODS.values()
+        ]
+        print_document(document("explain", methods=methods))
+        return
+    rows = [[m.name + (" (default)" if m.name == DEFAULT_METHOD else ""), m.meaning] for m in METHODS.values()]
+    print_lines("\n".join(columns(Screen.of(sys.stdout), ["method", "how"], rows, "<<")))

@@ -1,0 +1,82 @@
+"""Two other answers of ``tokentape explain``: what the layers would have said, and which method names what matters."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from tokentape.cli.output import document, print_document, print_lines
+
+if TYPE_CHECKING:
+    from tokentape.data.tape import Tape
+    from tokentape.data.trace import Trace
+    from tokentape.explain.explaining import Asked
+    from tokentape.explain.question import Question
+    from tokentape.explain.replay import Replay
+    from tokentape.models.causal import CausalModel
+
+__all__ = ["evaluation", "lens"]
+
+MOST_TARGETS = 40
+"""Tokens of a trace that methods are held against, evenly spread, unless some are named."""
+
+
+def lens(tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool) -> None:
+    """Print what each layer would have said at each of the targets."""
+    from tokentape.explain.lens import lens as read_lens
+    from tokentape.views.lens_text import lens_text
+    from tokentape.views.screen import Screen
+
+    replay = _checked(tape, trace, causal, given, quiet=as_json)
+    found = read_lens(replay, asked.targets)
+    if as_json:
+        print_document(document("explain", tape=str(tape.path), lens=found.to_dict()))
+    else:
+        print_lines(lens_text(found, Screen.of(sys.stdout)))
+
+
+def evaluation(
+    tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool
+) -> None:
+    """Hold the methods (all, or the one that is named) against tokens of the trace, and print the table."""
+    from tokentape.cli.replaying import progress_line
+    from tokentape.explain.faithfulness import evaluate, random_order
+    from tokentape.explain.methods import METHODS
+    from tokentape.views.evaluation_text import evaluation_text
+    from tokentape.views.screen import Screen
+
+    replay = _checked(tape, trace, causal, given, quiet=as_json)
+    names = [asked.method] if given["method"] else list(METHODS)
+    methods = {**{name: METHODS[name] for name in names}, "random": random_order}
+    pairs = [(replay, question) for question in _questions(replay, asked)]
+    with progress_line(f"evaluating {len(names)} methods", "tokens", quiet=as_json) as progress:
+        found = evaluate(pairs, methods, progress=progress)
+    if as_json:
+        print_document(document("explain", tape=str(tape.path), evaluation=found.as_dict()))
+    else:
+        print_lines(evaluation_text(found.rows(), found.refused, len(found.items), Screen.of(sys.stdout)))
+
+
+def _checked(tape: Tape, trace: Trace, causal: CausalModel, given: dict[str, Any], *, quiet: bool) -> Replay:
+    from tokentape.cli.replaying import progress_line
+    from tokentape.explain.checking import check, refuse_failed
+    from tokentape.explain.replay import Replay, ids_of
+
+    with progress_line("replaying", "tokens", quiet=quiet) as progress:
+        (found,) = check([trace], causal, tape.setting, progress=progress)
+    if not given["unchecked"]:
+        refuse_failed(found, trace.number)
+    return Replay(causal, ids_of(trace, causal.vocab_size), int(trace.n_prompt or 0), found)
+
+
+def _questions(replay: Replay, asked: Asked) -> list[Question]:
+    """One question for each target: some methods answer many at once, and their cost would not be told apart."""
+    from dataclasses import replace
+
+    from tokentape.explain.explaining import question_of
+
+    chosen = asked.targets
+    if len(chosen) > MOST_TARGETS:
+        spread = {round(i * (len(chosen) - 1) / (MOST_TARGETS - 1)) for i in range(MOST_TARGETS)}
+        chosen = tuple(chosen[i] for i in sorted(spread))
+    return [question_of(replay, replace(asked, targets=(position,)))[0] for position in chosen]

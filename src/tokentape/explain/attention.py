@@ -1,0 +1,230 @@
+"""Where each step looked: attention weights of any model, reduced as they come by, so that long traces fit in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tokentape.data.columns import frozen
+from tokentape.data.trace import Masked
+from tokentape.errors import UsageError
+from tokentape.explain.replay import Replay
+from tokentape.explain.watching import Look, Survey, Watch, survey_of, watching
+from tokentape.models.anatomy import keeps_rows
+
+__all__ = ["AttentionSummary", "TopSources", "attend"]
+
+GROUP = 2**21
+"""Weights that are reduced at once, so that what is computed on the way stays small."""
+
+FIGURES = ("entropy", "sink_share", "nowhere", "distance")
+
+
+@dataclass(frozen=True, eq=False)
+class TopSources:
+    """The K sources with the largest weights of each row, best first.
+
+    ``sources`` ``[..., K]`` are positions, ``weights`` ``[..., K]`` their weights, masked where a row has fewer sources with
+    any weight; ``kept`` ``[...]`` is the weight of the K together, of 1 less what goes nowhere.
+    """
+
+    sources: Masked
+    weights: Masked
+    kept: Masked
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionSummary:
+    """Where a model looked before each token of a sequence of T.
+
+    A row belongs to the position it *predicts*: ``positions`` ``[n]`` are 1 .. T-1, and the row of position p looked at the
+    sources 0 .. p-1. A layer is a block of the model (a weighted sum where the model has no plain list of blocks);
+    ``n_heads`` ``[L]`` is 0 for one without attention, whose cells are masked everywhere.
+
+    Of each head, ``[L, H, n]``, masked past a layer's own heads: ``entropy`` in nats of its weights, made to sum to one;
+    ``sink_share``, the weight on position 0; ``nowhere``, the weight that a learned sink takes away from all tokens, masked
+    where the model has none; ``distance``, the mean number of tokens between the row and its sources (0: itself). Of each
+    layer ``layers`` ``[L, n, K]`` has the sources of the mean over its heads, ``overall`` ``[n, K]`` those of the mean over
+    layers. ``heads`` ``[L, H, m, K]`` has the sources of single heads for the ``head_positions`` ``[m]`` that were asked for.
+    Arrays are read-only.
+    """
+
+    positions: npt.NDArray[np.int64]
+    n_heads: tuple[int, ...]
+    entropy: Masked
+    sink_share: Masked
+    nowhere: Masked
+    distance: Masked
+    layers: TopSources
+    overall: TopSources
+    head_positions: npt.NDArray[np.int64]
+    heads: TopSources
+
+    @property
+    def without(self) -> tuple[int, ...]:
+        """Layers that do not attend."""
+        return tuple(layer for layer, heads in enumerate(self.n_heads) if not heads)
+
+
+def attend(
+    replay: Replay,
+    *,
+    steps: Iterable[int] | None = None,
+    top_k: int = 16,
+    chunk: int = 128,
+    progress: Callable[[int, int], None] | None = None,
+) -> AttentionSummary:
+    """Attention of a replayed sequence, for all heads, layers and rows.
+
+    ``steps`` are positions of tokens (a range, or any of 1 .. T-1) whose rows are kept head by head; the figures of heads
+    and the sources of layers are there for all. The weights of ``chunk`` rows of a layer are computed at once, and let go
+    before the next. ``progress`` is called with layers done and layers in all. Raises ExplainError for a model without
+    attention, UsageError for a position that is not there, OutOfMemory.
+    """
+    n = len(replay.ids) - 1
+    wanted = _wanted(steps, n)
+    if top_k < 1 or chunk < 1:
+        raise UsageError(f"top_k={top_k}, chunk={chunk}", why="both count from 1", fix="top_k=16, chunk=128")
+    survey = survey_of(replay.model, replay.causal.name)
+    gathered = _Gathered(survey, n, min(top_k, n), wanted, replay.causal.device, progress)
+    watch = Watch(gathered.add, n, rows=chunk)
+    with torch.no_grad(), replay.memory("reading attention"), watching(replay.model, watch):
+        options = {"logits_to_keep": 1} if keeps_rows(replay.model) else {}
+        replay.model(input_ids=replay.ids_tensor(n), use_cache=False, **options)
+    replay.passes.forward += 1
+    return gathered.summary()
+
+
+def _wanted(steps: Iterable[int] | None, n: int) -> npt.NDArray[np.int64]:
+    wanted = np.unique(np.fromiter(steps or (), np.int64))
+    if n < 1 or (len(wanted) and not 1 <= wanted[0] <= wanted[-1] <= n):
+        raise UsageError(
+            f"no row for position {wanted[-1] if len(wanted) and wanted[-1] > n else wanted[0] if len(wanted) else 1}",
+            why=f"the sequence has {n + 1} tokens; a row belongs to the position that it predicts, 1 to {n}",
+            fix=f"ask for positions of 1 to {n}" if n else "replay a sequence of at least two tokens",
+        )
+    return wanted
+
+
+class _Gathered:
+    """Grows while a pass is watched; then a summary."""
+
+    def __init__(
+        self,
+        survey: Survey,
+        n: int,
+        top_k: int,
+        wanted: npt.NDArray[np.int64],
+        device: torch.device,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.survey, self.n, self.wanted, self.progress = survey, n, wanted, progress
+        n_layers, most = len(survey.heads), max(survey.heads)
+        self.figures = {name: np.full((n_layers, most, n), np.nan, np.float32) for name in FIGURES}
+        self.layers = _TopRows((n_layers, n), top_k)
+        self.overall = _TopRows((n,), top_k)
+        self.heads = _TopRows((n_layers, most, len(wanted)), top_k)
+        self.order = -1
+        self.layer: int | None = None
+        self.first_head = self.end_head = 0
+        self.sum = torch.zeros(n, n, device=device)
+        self.total = torch.zeros(n, n, device=device)
+
+    def add(self, look: Look, sums: torch.Tensor) -> None:
+        """Reduce the weights of one look."""
+        if look.rows.start == 0:
+            self._begin(look)
+        if self.layer is None:
+            return
+        weights = look.weights[0]
+        for first in range(0, look.n_heads, step := max(1, GROUP // weights[0].numel())):
+            group = weights[first : first + step]
+            self._reduce(group.float(), self.first_head + first, look)
+            self.sum[look.rows] += group.sum(0, dtype=torch.float32).to(self.sum.device)
+
+    def _begin(self, look: Look) -> None:
+        """A new weighted sum: of the layer under way, or of the next."""
+        self.order += 1
+        layer = self.survey.layer_of(look, self.order)
+        if layer != self.layer:
+            self._finish_layer()
+            self.layer, self.end_head = layer, 0
+        self.first_head, self.end_head = self.end_head, self.end_head + look.n_heads
+
+    def _reduce(self, weights: torch.Tensor, head: int, look: Look) -> None:
+        """Figures and sources of some heads, weights ``[H, rows, T]``, from ``head`` on."""
+        heads = slice(head, head + len(weights))
+        mass = weights.sum(-1)
+        columns = torch.arange(self.n, device=weights.device, dtype=torch.float32)
+        found = {
+            # sum over p = w / mass of -p log p
+            "entropy": mass.log() - torch.xlogy(weights, weights).sum(-1) / mass,
+            "sink_share": weights[..., 0],
+            "distance": columns[look.rows] - weights @ columns / mass,
+        }
+        if look.sink:
+            found["nowhere"] = (1 - mass).clamp(min=0)
+        for name, values in found.items():
+            self.figures[name][self.layer, heads, look.rows] = values.cpu().numpy()
+        start, stop = look.rows.start, look.rows.stop
+        places = slice(*np.searchsorted(self.wanted, [start + 1, stop + 1]).tolist())
+        rows = self.wanted[places] - 1
+        if len(rows):
+            self.heads.put((self.layer, heads, places), weights[:, rows - start])
+
+    def _finish_layer(self) -> None:
+        if self.layer is None:
+            return
+        mean = self.sum.div_(self.end_head)
+        self.layers.put((self.layer,), mean)
+        self.total += mean
+        self.sum.zero_()
+        if self.progress is not None:
+            self.progress(self.layer + 1, len(self.survey.heads))
+
+    def summary(self) -> AttentionSummary:
+        """What was gathered."""
+        self._finish_layer()
+        attending = sum(heads > 0 for heads in self.survey.heads)
+        self.overall.put((), self.total.div_(attending))
+        return AttentionSummary(
+            positions=_read_only(np.arange(1, self.n + 1)),
+            n_heads=self.survey.heads,
+            **{name: frozen(values, np.isnan(values)) for name, values in self.figures.items()},
+            layers=self.layers.frozen(),
+            overall=self.overall.frozen(),
+            head_positions=_read_only(self.wanted),
+            heads=self.heads.frozen(),
+        )
+
+
+class _TopRows:
+    """The largest weights of rows ``[..., K]``, filled row by row."""
+
+    def __init__(self, shape: tuple[int, ...], top_k: int) -> None:
+        self.sources = np.full((*shape, top_k), -1, np.int32)
+        self.weights = np.zeros((*shape, top_k), np.float32)
+        self.kept = np.full(shape, np.nan, np.float32)
+
+    def put(self, where: tuple[Any, ...], weights: torch.Tensor) -> None:
+        """Keep the largest of ``weights`` ``[..., rows, T]`` at the index ``where``."""
+        values, sources = weights.topk(self.sources.shape[-1], -1)
+        found = values.cpu().numpy()
+        self.sources[where] = np.where(found > 0, sources.cpu().numpy(), -1)
+        self.weights[where] = found
+        self.kept[where] = found.sum(-1)
+
+    def frozen(self) -> TopSources:
+        absent = self.sources < 0
+        kept = frozen(self.kept, np.isnan(self.kept))
+        return TopSources(frozen(self.sources, absent), frozen(self.weights, absent.copy()), kept)
+
+
+def _read_only(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    array.flags.writeable = False
+    return array

@@ -1,0 +1,201 @@
+"""An explanation in plain words: what each token rests on, how sure that is, and what the method cannot say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tokentape.views.drawing import drawn_text, quoted
+from tokentape.views.screen import Screen, columns, fit
+from tokentape.views.text import folded
+from tokentape.views.units import count, duration
+
+if TYPE_CHECKING:
+    from tokentape.data.explanation import Explanation, ReplayCheck, Source
+
+__all__ = ["check_sentence", "explanation_document", "explanation_text", "ledger_sentence", "rows_text", "source_name"]
+
+NameOf = Callable[[int], str]
+
+BAR = 24
+"""Cells of the longest bar."""
+
+SHOWN = 0.02
+"""Sources below this part of the largest are not named in a sentence."""
+
+_UNITS = {"logit": "logits above the mean", "foil": "logits", "logprob": "nats"}
+
+
+def explanation_text(found: Explanation, screen: Screen, name_of: NameOf, meaning: str, *, top: int = 10) -> str:
+    """One row in detail, or a line for each of several; then the check of the replay and what was used.
+
+    ``name_of`` gives the drawn name of a vocabulary id, ``meaning`` is the method's own sentence.
+    """
+    if len(found.value) == 1:
+        lines = _detail(found, screen, name_of, top)
+    else:
+        lines = rows_text(found, screen, name_of)
+    return "\n".join([*lines, "", *_foot(found, screen, meaning)])
+
+
+def _detail(found: Explanation, screen: Screen, name_of: NameOf, top: int) -> list[str]:
+    lines = [screen.paint(screen.safe(_headline(found, 0, name_of)), "bold"), ""]
+    lines += _wrapped(_sentence(found, 0, name_of, min(top, 5)), screen)
+    ranked = found.top(0, top)
+    shares = found.shares()
+    largest = max((abs(value) for _, value in ranked), default=0.0) or 1.0
+    header, align = ["source", "pos", "relevance"], "<>>"
+    body = [[source_name(source), _range(source), f"{value:+.3f}"] for source, value in ranked]
+    if shares is not None and not np.ma.getmaskarray(shares)[0].all():
+        header.append("share")
+        align += ">"
+        place = {source: column for column, source in enumerate(found.sources)}
+        for cells, (source, _) in zip(body, ranked, strict=True):
+            cells.append(f"{100 * shares.data[0, place[source]]:.0f} %")
+    header.append("")
+    align += "<"
+    full, empty = screen.choose("█", "#"), screen.choose("░", "-")
+    for cells, (_, value) in zip(body, ranked, strict=True):
+        cells.append((full if value >= 0 else empty) * round(BAR * abs(value) / largest))
+    lines += ["", *columns(screen, header, body, align, stretch=0)]
+    left = int((~np.ma.getmaskarray(found.relevance)[0]).sum()) - len(ranked)
+    if left > 0:
+        lines.append(screen.paint(f"{count(left, 'more source')}: --top {len(ranked) + left}", "dim"))
+    if found.ledger:
+        lines += ["", *_wrapped(ledger_sentence(found, 0), screen)]
+    return lines
+
+
+def rows_text(found: Explanation, screen: Screen, name_of: NameOf, k: int = 3) -> list[str]:
+    """A line for each target: its token and the ``k`` sources it rests on most."""
+    body = []
+    for row, (position, token) in enumerate(zip(found.targets, found.target_ids, strict=True)):
+        told = ", ".join(f"{source_name(source)} {value:+.2f}" for source, value in found.top(row, k))
+        body.append([str(position), name_of(int(token)), f"{found.value[row]:.2f}", told])
+    unit = "logit" if found.kind != "logprob" else "nats"
+    return columns(screen, ["pos", "token", unit, "rests most on"], body, "><><", stretch=3)
+
+
+def _headline(found: Explanation, row: int, name_of: NameOf) -> str:
+    if found.together and len(found.targets) > 1:
+        told = "".join(name_of(int(i)).strip("'\"") for i in found.target_ids)
+        where = f"positions {found.targets[0]} to {found.targets[-1]}"
+        token = quoted(told)
+    else:
+        token, where = name_of(int(found.target_ids[row])), f"position {found.targets[row]}"
+    rather = f" rather than {name_of(int(found.foil_ids[row]))}" if found.foil_ids is not None else ""
+    return f"{token}{rather}, {where}: {found.value[row]:.2f} {_UNITS[found.kind]}"
+
+
+def _sentence(found: Explanation, row: int, name_of: NameOf, k: int) -> str:
+    """What the target rests on, in words; percentages only where the method keeps a ledger."""
+    ranked = found.top(row, len(found.sources))
+    most = max((abs(value) for _, value in ranked), default=0.0)
+    if not most:
+        return "No source changes it."
+    shares = found.shares()
+    place = {source: column for column, source in enumerate(found.sources)}
+
+    def told(source: Source, value: float) -> str:
+        if shares is not None and not np.ma.getmaskarray(shares)[row].all():
+            return f"{source_name(source)} {100 * abs(shares.data[row, place[source]]):.0f} %"
+        return f"{source_name(source)} ({abs(value):.2f})"
+
+    named = [(source, value) for source, value in ranked if abs(value) >= SHOWN * most]
+    pro = [told(source, value) for source, value in named if value > 0][:k]
+    contra = [told(source, value) for source, value in named if value < 0][: max(1, k - len(pro))]
+    target = "The answer" if found.together and len(found.targets) > 1 else name_of(int(found.target_ids[row]))
+    parts = []
+    if pro:
+        parts.append(f"{target} rests on {_listed(pro)}")
+    if contra:
+        against = f"against it speaks {_listed(contra)}"
+        parts.append(against if pro else f"Nothing speaks for {target}; {against}")
+    return "; ".join(parts) + "."
+
+
+def ledger_sentence(found: Explanation, row: int) -> str:
+    """Where the value comes from, entry by entry."""
+    entries = [f"{name} {values[row]:+.3f}" for name, values in found.ledger.items() if name != "residual"]
+    residual = found.ledger.get("residual")
+    tail = "" if residual is None else f"; {abs(residual[row]):.0e} is unaccounted for"
+    return f"The books: {found.value[row]:.3f} = {' '.join(entries)}{tail}."
+
+
+def check_sentence(check: ReplayCheck) -> str:
+    """Whether the replay computed what the tape says."""
+    if check.passed:
+        return f"replay agrees with the tape: {check.largest:.1e} nats at most, {check.median:.1e} in the median (n = {check.n})"
+    if check.largest is None:
+        return f"replay not checked: {check.reason}"
+    return f"REPLAY DISAGREES with the tape: {check.reason} ({check.largest:.2g} nats at most, {check.tolerance:g} allowed)"
+
+
+def _foot(found: Explanation, screen: Screen, meaning: str) -> list[str]:
+    passes = found.passes
+    cost = f"{passes.get('forward', 0)} forward, {passes.get('backward', 0)} backward passes"
+    spent = "" if found.cpu_ns is None else f", {duration(found.cpu_ns)} of CPU"
+    lines = [*_wrapped(f"{found.method}: {meaning} ({cost}{spent})", screen)]
+    if "notice" in found.notes:
+        lines += _wrapped(str(found.notes["notice"]), screen)
+    check = check_sentence(found.check)
+    return [screen.paint(line, "dim") for line in lines] + [screen.paint(check, "dim" if found.check.passed else "red")]
+
+
+def _wrapped(text: str, screen: Screen) -> list[str]:
+    return folded(screen.safe(text), screen.width)
+
+
+def source_name(source: Source) -> str:
+    """A source between quotes, long ones cut in the middle of nothing: at their end."""
+    return quoted(fit(drawn_text(source.label, keep=""), 40))
+
+
+def _range(source: Source) -> str:
+    return str(source.start) if source.stop == source.start + 1 else f"{source.start}-{source.stop - 1}"
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def explanation_document(found: Explanation, name_of: NameOf) -> dict[str, Any]:
+    """An explanation as plain values, for JSON; null where a target cannot see a source."""
+    shares = found.shares()
+    return {
+        "trace": found.trace,
+        "number": found.number,
+        "method": found.method,
+        "options": dict(found.options),
+        "notes": dict(found.notes),
+        "kind": found.kind,
+        "together": found.together,
+        "targets": [
+            {"position": int(p), "id": int(i), "token": name_of(int(i))}
+            for p, i in zip(found.targets, found.target_ids, strict=True)
+        ],
+        "foil_ids": None if found.foil_ids is None else found.foil_ids.tolist(),
+        "sources": [{"start": s.start, "stop": s.stop, "label": s.label, "kind": s.kind} for s in found.sources],
+        "relevance": found.relevance.tolist(),
+        "shares": None if shares is None else shares.tolist(),
+        "value": found.value.tolist(),
+        "ledger": _ledger(found.ledger),
+        "replay_check": {
+            "largest": found.check.largest,
+            "median": found.check.median,
+            "n": found.check.n,
+            "tolerance": found.check.tolerance,
+            "passed": found.check.passed,
+            "reason": found.check.reason,
+        },
+        "passes": dict(found.passes),
+        "cpu_ns": found.cpu_ns,
+        "made": dict(found.made),
+    }
+
+
+def _ledger(ledger: Mapping[str, Any]) -> dict[str, list[float | None]]:
+    return {name: [v if math.isfinite(v) else None for v in values.tolist()] for name, values in ledger.items()}

@@ -1,0 +1,166 @@
+"""``tokentape explain`` and ``tokentape replay`` as they are used, and misused."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tokentape
+from tokentape.models.causal import load
+
+Invoke = Callable[..., Any]
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tapes") / "cat.tape"
+    tokentape.record(tokentape.local("demo"), "The cat sat on the", max_new_tokens=8, path=path).close()
+    return path
+
+
+@pytest.fixture
+def cat(recorded: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(recorded, tmp_path / "cat.tape"))
+
+
+def test_the_first_token_in_plain_words(tape: Invoke, cat: Path) -> None:
+    done = tape("explain", cat)
+    assert done.code == 0 and done.err == ""
+    assert done.out.startswith("' mat', position 5: 16.90 logits above the mean\n\n' mat' rests on ")
+    assert "replay agrees with the tape" in done.out
+    assert "%" not in done.out  # what one replacement changes adds up to nothing
+    assert tape("verify", cat).code == 0
+
+
+def test_the_answer_is_kept_once(tape: Invoke, cat: Path) -> None:
+    for _ in range(2):
+        assert tape("explain", cat, "--step", 1).code == 0
+    assert tape("explain", cat, "--step", 2, "--no-save").code == 0
+    with tokentape.open(cat) as opened:
+        assert [found.targets.tolist() for found in opened.explanations] == [[6]]
+        assert opened.explanations[0].passes["forward"] > 1
+
+
+def test_a_ledger_may_speak_of_percentages(tape: Invoke, cat: Path) -> None:
+    done = tape("explain", cat, "--method", "cp_lrp", "--against", "floor")
+    assert "' mat' rather than ' floor'" in done.out and " cat' 79 %" in done.out
+    assert "The books: 2.376 = tokens" in done.out and "patented" in done.out
+
+
+def test_json_has_everything(tape: Invoke, cat: Path) -> None:
+    told = json.loads(tape("explain", cat, "--method", "attn-lrp", "--all", "--json").out)["explanation"]
+    assert told["method"] == "attn_lrp" and len(told["targets"]) == 8 and told["targets"][0]["token"] == "' mat'"
+    assert told["relevance"][0][5:] == [None] * 7 and told["replay_check"]["passed"] is True
+    parts = sum(told["ledger"][name][0] for name in told["ledger"])
+    assert parts == pytest.approx(told["value"][0], abs=1e-5)
+    assert told["number"] == 0
+
+
+def test_every_token_has_a_line(tape: Invoke, cat: Path) -> None:
+    lines = tape("explain", cat, "--all", "--method", "cp_lrp").out.splitlines()
+    assert lines[0].split() == ["pos", "token", "logit", "rests", "most", "on"]
+    assert [line.split()[0] for line in lines[1:9]] == [str(p) for p in range(5, 13)]
+
+
+def test_a_span_is_one_answer(tape: Invoke, cat: Path) -> None:
+    done = tape("explain", cat, "--span", "0..2", "--method", "cp_lrp", "--by", "word")
+    assert done.out.startswith("' mat and looked', positions 5 to 7:")
+    assert "The answer rests on" in done.out
+
+
+def test_the_same_token_by_step_and_by_position(tape: Invoke, cat: Path) -> None:
+    by_step, by_position = (
+        tape("explain", cat, f"--{way}", n, "--method", "cp_lrp").out for way, n in (("step", 2), ("position", 7))
+    )
+    assert by_step.split("backward")[0] == by_position.split("backward")[0] and "' looked', position 7" in by_step
+
+
+def test_the_methods_are_listed(tape: Invoke, cat: Path) -> None:
+    done = tape("explain", cat, "--method", "list")
+    assert "(default)" in done.out and "attn_lrp" in done.out and done.code == 0
+    told = json.loads(tape("explain", cat, "--method", "list", "--json").out)
+    assert sum(method["default"] for method in told["methods"]) == 1
+
+
+def test_the_layers(tape: Invoke, cat: Path) -> None:
+    done = tape("explain", cat, "--lens", "--step", 0)
+    assert "' mat'" in done.out and "entry" in done.out and done.code == 0
+    assert len(json.loads(tape("explain", cat, "--lens", "--json").out)["lens"]["positions"]) == 8
+
+
+def test_methods_are_held_against_the_tape(tape: Invoke, cat: Path) -> None:
+    done = tape("explain", cat, "--evaluate", "--method", "cp_lrp")
+    assert done.code == 0 and "cp_lrp" in done.out and "random" in done.out and "n = 8" in done.out
+    told = json.loads(tape("explain", cat, "--evaluate", "--method", "cp_lrp", "--step", 0, "--json").out)
+    assert told["evaluation"]["n"] == 1
+
+
+def test_a_replay_alone(tape: Invoke, cat: Path) -> None:
+    done = tape("replay", cat)
+    assert done.code == 0 and done.out.startswith("replay agrees with the tape") and "(n = 8)" in done.out
+    told = json.loads(tape("replay", cat, "--json").out)
+    assert told["passed"] is True and told["checks"][0]["largest"] < 1e-4
+
+
+def changed_model(tmp_path: Path) -> Path:
+    causal = load("demo")
+    causal.model.transformer.ln_f.bias.data[3] += 0.5
+    causal.model.save_pretrained(tmp_path / "changed")
+    causal.tokenizer.save_pretrained(tmp_path / "changed")
+    return tmp_path / "changed"
+
+
+def test_another_model_is_caught(tape: Invoke, cat: Path, tmp_path: Path) -> None:
+    other = changed_model(tmp_path)
+    done = tape("replay", cat, "--model", other)
+    assert done.code == 3 and "DISAGREES" in done.out and "weights" in done.out
+    refused = tape("explain", cat, "--model", other)
+    assert refused.code == 1 and refused.out == ""
+    assert "error: the replay of sequence 0 does not agree" in refused.err and "--unchecked" in refused.err
+    done = tape("explain", cat, "--model", other, "--unchecked", "--method", "cp_lrp")
+    assert done.code == 0 and "REPLAY DISAGREES" in done.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--step", "99"], "come from steps 0 to 7"),
+        (["--position", "2"], "positions 5 to 12"),
+        (["--span", "3"], "no range of steps"),
+        (["--span", "5..99"], "no step 99"),
+        (["--step", "1", "--all"], "--step together with --all"),
+        (["--trace", "4"], "no sequence 4"),
+        (["--method", "magic"], "no method 'magic'"),
+        (["--against", "incomprehensibility"], "is not one token of demo"),
+        (["--against", ""], "is not one token"),
+        (["--option", "nothing=1"], "has no option 'nothing'"),
+        (["--option", "nothing"], "not NAME=VALUE"),
+        (["--model", "./nowhere"], "nowhere"),
+    ],
+)
+def test_mistakes_are_told(tape: Invoke, cat: Path, words: list[str], said: str) -> None:
+    before = cat.read_bytes()
+    done = tape("explain", cat, *words)
+    assert done.code in (1, 2, 5) and done.out == ""
+    assert said in done.err and "why:" in done.err and "fix:" in done.err and "Traceback" not in done.err
+    assert cat.read_bytes() == before
+
+
+def test_a_tape_that_cannot_be_written_to_is_explained_all_the_same(
+    tape: Invoke, cat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tokentape.data.annex as annex
+    from tokentape.errors import RecordingError
+
+    def refuse(*_: Any) -> list[int]:
+        raise RecordingError("cat.tape cannot be written to", why="permission denied", fix="chmod u+w cat.tape")
+
+    monkeypatch.setattr(annex, "add_explanations", refuse)
+    done = tape("explain", cat, "--method", "cp_lrp")
+    assert done.code == 0 and "' mat' rests on" in done.out
+    assert "not kept" in done.err and "permission denied" in done.err
