@@ -54,6 +54,17 @@ def test_commands_on_the_pages_exist(page: Path) -> None:
         assert set(flags) <= known | {"--help"}, line
 
 
+def test_how_to_explain_prints_what_it_says(tmp_path: Path) -> None:
+    """The two commands at its top, and the block of text right after them, without what it cost."""
+    text = (ROOT / "docs" / "how-to" / "explain.md").read_text()
+    printed = re.search(r"```text\n(.*?)```", text, re.DOTALL).group(1)
+    record, explain = re.findall(r"^tokentape ([^\n#]+)", text, re.MULTILINE)[:2]
+    run = "import sys; from tokentape.cli.program import run; sys.exit(run({!r}))"
+    assert _run(run.format([*shlex.split(record), "--quiet"]), tmp_path).returncode == 0
+    done = _run(run.format(shlex.split(explain)), tmp_path)
+    assert done.stdout.startswith(printed), done.stderr
+
+
 @pytest.mark.parametrize("name", DOCUMENTED)
 def test_docstrings_are_true(name: str) -> None:
     assert doctest.testmod(importlib.import_module(name)).failed == 0

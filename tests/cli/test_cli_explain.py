@@ -164,3 +164,12 @@ def test_a_tape_that_cannot_be_written_to_is_explained_all_the_same(
     done = tape("explain", cat, "--method", "cp_lrp")
     assert done.code == 0 and "' mat' rests on" in done.out
     assert "not kept" in done.err and "permission denied" in done.err
+
+
+def test_what_each_block_added(tape: Invoke, cat: Path) -> None:
+    done = tape("explain", cat, "--direct", "--step", 0)
+    assert done.code == 0 and "strongest head" in done.out and "16.902 logits above the mean" in done.out
+    told = json.loads(tape("explain", cat, "--direct", "--all", "--json").out)
+    assert len(told["direct"]["targets"]) == 8
+    both = tape("explain", cat, "--direct", "--lens")
+    assert both.code == 2 and "--lens together with --direct" in both.err

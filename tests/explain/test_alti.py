@@ -17,6 +17,7 @@ from tokentape.explain.alti import alti_logit
 from tokentape.explain.question import Question
 from tokentape.explain.replay import Replay
 from tokentape.explain.stream import Addition, Stream
+from tokentape.explain.transformed import Transformed
 from tokentape.explain.watching import watching
 
 QUESTION = Question((3, 7, 10))
@@ -124,17 +125,39 @@ def test_target_and_foil_exchanged_turn_the_sign() -> None:
 @pytest.mark.parametrize("family", ["cohere", "gptj"])
 def test_an_mlp_beside_attention_reads_the_layer_below(family: str) -> None:
     """Written in either order, it is shared out as the block's input is mixed: in the first block, that is its own token."""
-    replay = replay_of(family)
-    seen: list[tuple[int | None, int, bool]] = []
+    replay = replay_of(family, torch.float64)
+    row = QUESTION.targets[-1] - 1
+    question = Question((row + 1,))
+    states: list[torch.Tensor] = []
+
+    def keep(_: Any, args: Any, output: Any) -> Any:
+        # the one place where the value is to be differentiated by: behind the last block
+        states.append((output[0] if isinstance(output, tuple) else output).detach().requires_grad_())
+        return (states[-1], *output[1:]) if isinstance(output, tuple) else states[-1]
+
+    handle = replay.anatomy.blocks[-1].register_forward_hook(keep)
+    with torch.enable_grad(), frozen_norms():
+        value = question.values(replay.logits(question.targets)[0], replay.target_ids(question))
+        (gradient,) = torch.autograd.grad(value.sum(), states[0])
+    handle.remove()
+
+    mlps: list[torch.Tensor] = []
+    mixing: list[torch.Tensor] = []
+    stream: list[torch.Tensor] = []
 
     def added(addition: Addition) -> None:
-        seen.append((addition.block, addition.behind, bool(addition.other.any())))
+        stream.append(addition.stream)
+        if bool(addition.other.any()):
+            mlps.append(addition.other[row] @ gradient[0, row])
+        if addition.attention is not None:
+            mixing.append(Transformed(addition, family).contributions(home._nearness))
 
-    with torch.enable_grad(), frozen_norms(), watching(replay.model, Stream(family, len(IDS), 2, added)):
-        replay.model(input_ids=torch.tensor([IDS]), use_cache=False)
-    # cohere adds attention, then the MLP that read what attention read; gptj adds both at once
-    assert seen == ([(0, 0, False), (0, 1, True), (1, 0, False), (1, 1, True)] if family == "cohere" else
-                    [(0, 0, True), (1, 0, True)])  # fmt: skip
+    with torch.enable_grad(), frozen_norms(), watching(replay.model, Stream(family, row + 1, 2, added)):
+        replay.model(input_ids=torch.tensor([IDS[: row + 1]]), use_cache=False)
+    want = mlps[1] * mixing[0][row]
+    want[row] += mlps[0] + stream[0][row] @ gradient[0, row]
+    with_mlps, without = (alti_logit(replay, question, mlp=mlp).relevance[0] for mlp in (True, False))
+    np.testing.assert_allclose(with_mlps - without, want.detach().numpy(), atol=1e-7)
 
 
 @pytest.mark.parametrize(

@@ -48,8 +48,14 @@ def test_what_could_not_have_been_another_has_no_part() -> None:
     replay = replay_of("llama")
     sure = Question((10,), "foil", (8,))
     found = input_marginalization(replay, sure, least=0.999)
-    assert found.notes["replaced"] == 8  # the draws of the first token alone
+    assert found.notes["replaced"] == 16  # the draws of the first token alone
     np.testing.assert_array_equal(found.relevance[0, 1:], 0)
+
+
+def test_what_comes_after_a_target_changes_nothing() -> None:
+    causal = lively("llama")
+    longer, shorter = (input_marginalization(Replay(causal, ids, 4), Question((8,))) for ids in (IDS, IDS[:9]))
+    np.testing.assert_allclose(longer.relevance, shorter.relevance, atol=1e-6)
 
 
 def test_a_token_that_opens_every_sequence_has_none_either() -> None:
@@ -83,7 +89,7 @@ def test_the_model_is_left_as_it_was_and_options_are_checked() -> None:
     seen: list[tuple[int, int]] = []
     input_marginalization(replay, Question((10,)), progress=lambda done, total: seen.append((done, total)))
     assert_untouched(before, replay.model)
-    assert seen[-1][0] == seen[-1][1] > 8
+    assert seen[-1][0] == seen[-1][1] > 16
     with pytest.raises(UsageError, match="candidates 0"):
         input_marginalization(replay, Question((10,)), candidates=0)
     with pytest.raises(UsageError, match="no token at position 400"):

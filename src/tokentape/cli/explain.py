@@ -34,6 +34,9 @@ Examples:
   tokentape explain cat.tape --evaluate                  # which method tells the truth about this tape?
 """
 
+OTHER_ANSWERS = ("lens", "direct", "evaluate")
+"""Flags that ask for another answer than what a target rests on."""
+
 _target = partial(in_section, "Target")
 _answer = partial(in_section, "Answer")
 
@@ -61,6 +64,7 @@ _answer = partial(in_section, "Answer")
 @_answer("--no-save", is_flag=True, help="Do not keep the answer in FILE.")
 @_answer("--evaluate", is_flag=True, help="Hold the methods against this tape: does what they name matter?")
 @_answer("--lens", is_flag=True, help="What each layer would have said: the logit lens.")
+@_answer("--direct", is_flag=True, help="What each block's attention, heads and perceptron added to the value.")
 @model_options
 @json_option
 def command(file: Path, as_json: bool, **given: Any) -> None:
@@ -81,11 +85,11 @@ def command(file: Path, as_json: bool, **given: Any) -> None:
         (trace,) = chosen_traces(tape, file, (given["trace"],))
         asked = _asked(trace, given)  # what cannot be answered is refused before a model is loaded
         causal = loaded_model(tape, given, quiet=as_json)
-        if given["lens"] or given["evaluate"]:
+        other = next((name for name in OTHER_ANSWERS if given[name]), None)
+        if other is not None:
             from tokentape.cli import explain_more
 
-            show = explain_more.lens if given["lens"] else explain_more.evaluation
-            show(tape, trace, causal, asked, given, as_json=as_json)
+            getattr(explain_more, other)(tape, trace, causal, asked, given, as_json=as_json)
             return
         found = _explained(tape, trace, causal, asked, given, quiet=as_json)
     kept = None if given["no_save"] else _kept(file, found)
@@ -111,6 +115,9 @@ def _asked(trace: Trace, given: dict[str, Any]) -> Asked:
 def _targets(trace: Trace, given: dict[str, Any]) -> tuple[int, ...]:
     from tokentape.explain.explaining import positions_of
 
+    several = [f"--{name}" for name in OTHER_ANSWERS if given[name]]
+    if len(several) > 1:
+        raise UsageError(f"{' together with '.join(several)}", why="each is an answer of its own", fix="ask for one")
     ways = [name for name in ("step", "position", "span") if given[name] is not None] + ["all"] * given["every"]
     if len(ways) > 1:
         raise UsageError(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tokentape.explain.replay import Replay
     from tokentape.models.causal import CausalModel
 
-__all__ = ["evaluation", "lens"]
+__all__ = ["direct", "evaluate", "lens"]
 
 MOST_TARGETS = 40
 """Tokens of a trace that methods are held against, evenly spread, unless some are named."""
@@ -35,12 +35,32 @@ def lens(tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dic
         print_lines(lens_text(found, Screen.of(sys.stdout)))
 
 
-def evaluation(
+def direct(
+    tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool
+) -> None:
+    """Print what each part of each block added to the value of each target."""
+    from tokentape.explain.direct import direct as added
+    from tokentape.explain.explaining import question_of
+    from tokentape.views.lens_text import direct_text
+    from tokentape.views.screen import Screen
+
+    replay = _checked(tape, trace, causal, given, quiet=as_json)
+    found = added(replay, question_of(replay, asked)[0])
+    if as_json:
+        print_document(document("explain", tape=str(tape.path), direct=found.to_dict()))
+        return
+    screen = Screen.of(sys.stdout)
+    rows = 1 if asked.together else len(asked.targets)
+    print_lines("\n\n".join(direct_text(found, screen, row) for row in range(rows)))
+
+
+def evaluate(
     tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool
 ) -> None:
     """Hold the methods (all, or the one that is named) against tokens of the trace, and print the table."""
     from tokentape.cli.replaying import progress_line
-    from tokentape.explain.faithfulness import evaluate, random_order
+    from tokentape.explain.faithfulness import evaluate as judged
+    from tokentape.explain.faithfulness import random_order
     from tokentape.explain.methods import METHODS
     from tokentape.views.evaluation_text import evaluation_text
     from tokentape.views.screen import Screen
@@ -50,7 +70,7 @@ def evaluation(
     methods = {**{name: METHODS[name] for name in names}, "random": random_order}
     pairs = [(replay, question) for question in _questions(replay, asked)]
     with progress_line(f"evaluating {len(names)} methods", "tokens", quiet=as_json) as progress:
-        found = evaluate(pairs, methods, progress=progress)
+        found = judged(pairs, methods, progress=progress)
     if as_json:
         print_document(document("explain", tape=str(tape.path), evaluation=found.as_dict()))
     else:

@@ -29,7 +29,7 @@ def input_marginalization(
     *,
     candidates: int = 16,
     least: float = 0.01,
-    draws: int = 8,
+    draws: int = 16,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Attribution:
@@ -59,7 +59,9 @@ def input_marginalization(
 def _first(replay: Replay, draws: int, seed: int) -> list[Change]:
     if replay.causal.tokenizer is not None and replay.causal.pieces.piece(replay.ids[0]).special:
         return []
-    made = fills(replay, ("random",), draws, np.random.default_rng(seed))["random"].to(replay.causal.device)
+    # the same draws however long the sequence is
+    first = replace(replay, ids=replay.ids[:1])
+    made = fills(first, ("random",), draws, np.random.default_rng(seed))["random"].to(replay.causal.device)
     return [Change(0, fill, 1 / draws) for fill in made]
 
 

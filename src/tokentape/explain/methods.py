@@ -87,7 +87,7 @@ _TABLE = (
     Method(
         "alti_logit", "tokentape.explain.alti:alti_logit",
         "a decomposed forward pass: what each head and layer adds to the logit, traced to tokens by ALTI",
-        lambda rows, tokens, segments: (2, rows),
+        lambda rows, tokens, segments: (2, 1),
     ),
     Method(
         "attn_lrp", "tokentape.explain.lrp:attn_lrp",
