@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tapes_of_models import FAMILIES, PROMPT, recorded
+from lively import TWENTY_ONE
+from tapes_of_models import PROMPT, recorded
 
 import every_family
 import families
@@ -23,7 +24,7 @@ from tokentape.explain.replay import Replay, ids_of
 from tokentape.models.causal import CausalModel, load
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", TWENTY_ONE)
 def test_recorded_runs_agree_with_their_replay(family: str) -> None:
     causal = every_family.tiny(family)
     tape = recorded(causal, do_sample=True, seed=3)

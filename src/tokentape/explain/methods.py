@@ -48,6 +48,8 @@ class Method:
         return self.function()(replay, question, **options)
 
 
+# The rollouts claim nothing of the parameters: with these shuffled their maps still resemble themselves (rank correlation 0.3 to
+# 0.5), for the residual stream and the causal mask alone give near tokens more than far ones.
 _TABLE = (
     Method(
         "input_x_gradient", "tokentape.explain.gradients:input_x_gradient",
@@ -77,12 +79,12 @@ _TABLE = (
     Method(
         "rollout", "tokentape.explain.rollout:rollout",
         "attention weights multiplied through the layers, residual stream included",
-        lambda rows, tokens, segments: (1, 0), contrastive=False,
+        lambda rows, tokens, segments: (1, 0), parameters=False, contrastive=False,
     ),
     Method(
         "value_rollout", "tokentape.explain.rollout:value_rollout",
         "the same with the norms of what attention carries, not its weights alone",
-        lambda rows, tokens, segments: (1, 0), contrastive=False,
+        lambda rows, tokens, segments: (1, 0), parameters=False, contrastive=False,
     ),
     Method(
         "alti_logit", "tokentape.explain.alti:alti_logit",
