@@ -173,3 +173,12 @@ def test_what_each_block_added(tape: Invoke, cat: Path) -> None:
     assert len(told["direct"]["targets"]) == 8
     both = tape("explain", cat, "--direct", "--lens")
     assert both.code == 2 and "--lens together with --direct" in both.err
+
+
+def test_what_it_will_cost_is_told_before_it_is_spent(tape: Invoke, cat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tokentape.cli.explain as command
+
+    monkeypatch.setattr(command, "TOLD_NS", 0)
+    done = tape("explain", cat, "--all", "--method", "leave_one_out")
+    assert done.err.startswith("leave_one_out: up to 13 forward and 0 backward passes, some ")
+    assert tape("explain", cat, "--all", "--method", "leave_one_out", "--json").err == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,9 @@ Examples:
 
 OTHER_ANSWERS = ("lens", "direct", "evaluate")
 """Flags that ask for another answer than what a target rests on."""
+
+TOLD_NS = 5_000_000_000
+"""From which expected time on a command says beforehand what it will take."""
 
 _target = partial(in_section, "Target")
 _answer = partial(in_section, "Answer")
@@ -182,12 +186,28 @@ def _explained(
     from tokentape.explain.checking import check, refuse_failed
     from tokentape.explain.explaining import answered
 
+    began = time.monotonic_ns()
     with progress_line("replaying", "tokens", quiet=quiet) as progress:
         (found,) = check([trace], causal, tape.setting, progress=progress)
     if not given["unchecked"]:
         refuse_failed(found, trace.number)
+    if not quiet:
+        _tell_cost(asked, time.monotonic_ns() - began)
     with progress_line(f"explaining by {asked.method}", "passes", quiet=quiet) as progress:
         return answered(trace, causal, asked, found, progress=progress)
+
+
+def _tell_cost(asked: Asked, pass_ns: int) -> None:
+    """Say on stderr what the answer will take at most, before it is spent; ``pass_ns`` is what one pass took just now."""
+    from tokentape.explain.methods import METHODS
+    from tokentape.views.units import duration
+
+    rows, tokens = 1 if asked.together else len(asked.targets), asked.targets[-1]
+    forward, backward = METHODS[asked.method].passes(rows, tokens, tokens)
+    expected_ns = pass_ns * (forward + 2 * backward)  # a pass backward costs about as much as two forward
+    if expected_ns >= TOLD_NS:
+        passes = f"{forward:,} forward and {backward:,} backward passes"
+        click.echo(f"{asked.method}: up to {passes}, some {duration(expected_ns)} at most", err=True)
 
 
 def _kept(file: Path, found: Explanation) -> int | None:
