@@ -15,7 +15,7 @@ import every_family
 from tokentape.errors import ExplainError, UsageError
 from tokentape.explain.attention import AttentionSummary, attend
 from tokentape.explain.replay import Replay
-from tokentape.explain.watching import Look, Watch, survey_of, watching
+from tokentape.explain.watching import Look, Watch, eager, survey_of, watching
 
 QUICK = ("bloom", "falcon", "gpt2", "llama", "mistral", "gemma2", "gpt_oss", "diffllama", "jamba", "xglm")
 BLIND = {
@@ -277,3 +277,18 @@ def test_a_summary_is_small() -> None:
     bytes_per_row = heads * 4 * 5 + layers * (16 * 10 + 5) + (16 * 10 + 5)
     assert isinstance(found, AttentionSummary)
     assert sum(size(part) for part in vars(found).values()) == rows * bytes_per_row
+
+
+def test_positions_are_those_of_the_run() -> None:
+    """RoBERTa counts from another number when it is left alone, and generate() does not leave it alone."""
+    replay = replay_of("roberta", 12)
+    ids = torch.tensor([replay.ids[:11]])
+    with torch.no_grad(), eager(replay.model):
+        given = replay.model(input_ids=ids, position_ids=torch.arange(11)[None], output_attentions=True).attentions
+    assert len(given) == 2
+    found = attend(replay, steps=[11], top_k=11)
+    for layer, weights in enumerate(given):
+        for head in range(weights.shape[1]):
+            best, sources = weights[0, head, 10].sort(descending=True)
+            assert found.heads.sources[layer, head, 0].tolist() == sources.tolist()
+            np.testing.assert_allclose(found.heads.weights.data[layer, head, 0], best.numpy(), atol=1e-5)

@@ -15,7 +15,6 @@ from tokentape.data.trace import Masked
 from tokentape.errors import UsageError
 from tokentape.explain.replay import Replay
 from tokentape.explain.watching import Look, Survey, Watch, survey_of, watching
-from tokentape.models.anatomy import keeps_rows
 
 __all__ = ["AttentionSummary", "TopSources", "attend"]
 
@@ -93,10 +92,8 @@ def attend(
     survey = survey_of(replay.model, replay.causal.name)
     gathered = _Gathered(survey, n, min(top_k, n), wanted, replay.causal.device, progress)
     watch = Watch(gathered.add, n, rows=chunk)
-    with torch.no_grad(), replay.memory("reading attention"), watching(replay.model, watch):
-        options = {"logits_to_keep": 1} if keeps_rows(replay.model) else {}
-        replay.model(input_ids=replay.ids_tensor(n), use_cache=False, **options)
-    replay.passes.forward += 1
+    with torch.no_grad(), watching(replay.model, watch):
+        replay.logits([n])
     return gathered.summary()
 
 
