@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import BloomConfig, BloomForCausalLM, GenerationConfig, PreTrainedTokenizerFast
+from transformers import BloomConfig, BloomForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from demo_recipe import Recipe
 from fast_bloom import FastBloom
@@ -50,7 +50,7 @@ def as_transformers(model: FastBloom, tokenizer: PreTrainedTokenizerFast, recipe
     return twin
 
 
-def write_folder(twin: BloomForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path = FOLDER) -> None:
+def write_folder(twin: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path = FOLDER) -> None:
     """Write configuration, weights and tokenizer; nothing in them needs special code to load."""
     folder.mkdir(parents=True, exist_ok=True)
     twin.save_pretrained(folder)

@@ -36,6 +36,11 @@ def train_tokenizer(seed: int, n_positions: int) -> PreTrainedTokenizerFast:
         show_progress=False,
     )
     tokenizer.train_from_iterator(world_words(tokenizer, seed), trainer)
+    return wrapped(tokenizer, n_positions)
+
+
+def wrapped(tokenizer: Tokenizer, n_positions: int) -> PreTrainedTokenizerFast:
+    """A tokenizer with the four special tokens, as transformers takes it."""
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         unk_token="<unk>",

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from demo_folder import write_folder
+from demo_tokenizer import wrapped
 from tokentape.world.evidence import Item
 
 FOLDER = Path(__file__).resolve().parents[1] / "tests" / "explain" / "markers"
@@ -67,16 +68,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     backend.decoder = decoders.Metaspace(prepend_scheme="always")
     backend.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A $B", [("<s>", START)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        unk_token="<unk>",
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        padding_side="left",
-        model_max_length=N_POSITIONS,
-        clean_up_tokenization_spaces=False,
-    )
+    return wrapped(backend, N_POSITIONS)
 
 
 def make_model(recipe: Recipe) -> LlamaForCausalLM:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -180,3 +182,9 @@ def said_by(explanation):
         "mask": np.ma.getmaskarray(explanation.relevance).tolist(),
         "relevance": explanation.relevance.compressed().tobytes(),
     }
+
+
+def alter(path, statement):
+    """Change a tape behind tokentape's back."""
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)

@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from tapes import SETTING, explained, explained_together, said_by, write_run, write_tape
+from tapes import SETTING, alter, explained, explained_together, said_by, write_run, write_tape
 
 from tokentape.data import SCHEMA_VERSION, TapeWriter, open_tape, verify
 from tokentape.data.annex import add_explanations
@@ -170,10 +170,7 @@ def test_truncated(sound, tmp_path):
 )  # fmt: skip
 def test_altered_rows_are_found(tmp_path, change):
     path = write_tape(tmp_path / "cat.tape", n_runs=2)
-    connection = sqlite3.connect(path)
-    connection.execute(change)
-    connection.commit()
-    connection.close()
+    alter(path, change)
     assert verify(path)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tapes import Recorder, explained, explained_together, killed_tape, said_by, write_run, write_tape
+from tapes import Recorder, alter, explained, explained_together, killed_tape, said_by, write_run, write_tape
 
 from tokentape.data import SCHEMA_VERSION, Setting, TapeWriter, open_tape, verify
 from tokentape.data.annex import add_explanations
@@ -441,10 +441,7 @@ CHANGES = [
 def test_an_altered_explanation_is_found(tmp_path, change):
     path = write_tape(tmp_path / "cat.tape")
     add_explanations(path, [explained(), explained_together()])
-    connection = sqlite3.connect(path)
-    connection.execute(change)
-    connection.commit()
-    connection.close()
+    alter(path, change)
     assert verify(path)
 
 
@@ -504,10 +501,7 @@ def test_a_damaged_explanation_is_refused_in_our_own_words(tmp_path):
 def test_new_hashes_do_not_make_an_altered_tape_look_sound(tmp_path, change):
     path = write_tape(tmp_path / "cat.tape")
     add_explanations(path, [explained_together()])
-    connection = sqlite3.connect(path)
-    connection.execute(change)
-    connection.commit()
-    connection.close()
+    alter(path, change)
     problems = verify(path)
     assert problems
     try:

@@ -21,15 +21,21 @@ TWENTY_ONE = (
 ).split()
 
 
-def lively(family: str, dtype: torch.dtype = torch.float32) -> CausalModel:
-    """A copy of the family's tiny model, nothing of it neutral."""
-    tiny = every_family.tiny(family)
-    model = copy.deepcopy(tiny.model)
+def drawn(model: Any, noise: float) -> Any:
+    """The model with noise on everything that has one dimension: biases, norms' weights, sinks."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.ndim == 1:
-                parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+        for name, parameter in model.named_parameters():
+            # decays of state space models have to keep their sign
+            if parameter.ndim == 1 and parameter.is_floating_point() and "A_log" not in name:
+                parameter.add_(noise * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def lively(family: str, dtype: torch.dtype = torch.float32, noise: float = 0.3) -> CausalModel:
+    """A copy of the family's tiny model, nothing of it neutral."""
+    tiny = every_family.tiny(family)
+    model = drawn(copy.deepcopy(tiny.model), noise)
     if dtype == torch.float64 and hasattr(model, "set_experts_implementation"):
         model.set_experts_implementation("eager")  # the grouped one has no double precision
     return replace(tiny, model=model.to(dtype))

@@ -17,18 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 import torch
 from marker_tasks import COLOURS, FILLERS, KINDS, OBJECTS, TASKS, VOCABULARY, answer, marker_items
 
+from model_folder import FILES
 from tokentape.models.causal import CausalModel, load
 from tokentape.world.evidence import Item, covering
 
 FOLDER = Path(__file__).resolve().parent / "markers"
-FILES = {
-    "README.md",
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-}
 N = 300
 SORTS = (FILLERS, OBJECTS, COLOURS, tuple(word for kind in KINDS.values() for word in kind))
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import families
+from tokentape.data.explanation import SOURCE_KINDS
 from tokentape.errors import UsageError
-from tokentape.explain.units import UNITS, sources_of, token_labels
+from tokentape.explain.units import sources_of, token_labels
 from tokentape.models.causal import load
 
 STORY = "Story: Tom went to the park. Anna has a kite.\nQuestion: Where is Tom?\nAnswer:"
@@ -80,7 +81,7 @@ def test_unknown_units_are_refused() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.text(max_size=60), st.integers(0, 60), st.sampled_from(UNITS))
+@given(st.text(max_size=60), st.integers(0, 60), st.sampled_from(SOURCE_KINDS))
 def test_units_cover_every_position_once(text: str, n_prompt: int, unit: Any) -> None:
     causal = load_once()
     ids = causal.encode("x" + text)

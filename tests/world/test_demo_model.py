@@ -12,20 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from model_folder import FILES
 from tokentape.world import Document, Kind, lexicon, question_program, sample
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 FOLDER = Path(__file__).resolve().parents[2] / "src" / "tokentape" / "models" / "demo"
-FILES = {
-    "README.md",
-    "config.json",
-    "generation_config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-}
 N = 40
 
 

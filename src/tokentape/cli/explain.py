@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokentape.cli.completion import complete_tapes
-from tokentape.cli.model_options import model_options
 from tokentape.cli.output import document, json_option, print_document, print_lines
+from tokentape.cli.replaying import checked_replay, loaded_model, model_options, progress_line
 from tokentape.cli.sections import SectionedCommand, in_section
+from tokentape.cli.sequences import chosen_sequences
 from tokentape.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,11 +83,10 @@ def command(file: Path, as_json: bool, **given: Any) -> None:
     if given["method"] == "list":
         _list_methods(as_json)
         return
-    from tokentape.cli.replaying import chosen_traces, loaded_model
     from tokentape.data.tape import open_tape
 
     with open_tape(file) as tape:
-        (trace,) = chosen_traces(tape, file, (given["trace"],))
+        (trace,) = chosen_sequences(tape, file, (given["trace"],))
         asked = _asked(trace, given)  # what cannot be answered is refused before a model is loaded
         causal = loaded_model(tape, given, quiet=as_json)
         other = next((name for name in OTHER_ANSWERS if given[name]), None)
@@ -101,6 +101,7 @@ def command(file: Path, as_json: bool, **given: Any) -> None:
 
 
 def _asked(trace: Trace, given: dict[str, Any]) -> Asked:
+    from tokentape.cli.generation import parse_pairs
     from tokentape.explain.explaining import DEFAULT_METHOD, Asked
     from tokentape.explain.methods import method_named
 
@@ -112,7 +113,7 @@ def _asked(trace: Trace, given: dict[str, Any]) -> Asked:
         against=given["against"],
         by=given["by"],
         together=given["span"] is not None,
-        options=_options(given["pairs"]),
+        options=parse_pairs(given["pairs"], "--option", "NAME=VALUE", "steps=64"),
     )
 
 
@@ -164,37 +165,17 @@ def _span(text: str, trace: Trace) -> list[int]:
     return [step for step in steps if start <= step <= stop]
 
 
-def _options(pairs: tuple[str, ...]) -> dict[str, Any]:
-    import json
-
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise UsageError(f"--option {pair}: not NAME=VALUE", why="an option has both", fix="--option steps=64")
-        try:
-            found[name] = json.loads(text)
-        except ValueError:
-            found[name] = text
-    return found
-
-
 def _explained(
     tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, quiet: bool
 ) -> Explanation:
-    from tokentape.cli.replaying import progress_line
-    from tokentape.explain.checking import check, refuse_failed
     from tokentape.explain.explaining import answered
 
     began = time.monotonic_ns()
-    with progress_line("replaying", "tokens", quiet=quiet) as progress:
-        (found,) = check([trace], causal, tape.setting, progress=progress)
-    if not given["unchecked"]:
-        refuse_failed(found, trace.number)
+    replay = checked_replay(tape, trace, causal, unchecked=given["unchecked"], quiet=quiet)
     if not quiet:
         _tell_cost(asked, time.monotonic_ns() - began)
     with progress_line(f"explaining by {asked.method}", "passes", quiet=quiet) as progress:
-        return answered(trace, causal, asked, found, progress=progress)
+        return answered(trace, replay, asked, progress=progress)
 
 
 def _tell_cost(asked: Asked, pass_ns: int) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tokentape.cli.output import document, print_document, print_lines
+from tokentape.cli.replaying import checked_replay, progress_line
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -27,7 +29,7 @@ def lens(tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dic
     from tokentape.views.lens_text import lens_text
     from tokentape.views.screen import Screen
 
-    replay = _checked(tape, trace, causal, given, quiet=as_json)
+    replay = checked_replay(tape, trace, causal, unchecked=given["unchecked"], quiet=as_json)
     found = read_lens(replay, asked.targets)
     if as_json:
         print_document(document("explain", tape=str(tape.path), lens=found.to_dict()))
@@ -44,7 +46,7 @@ def direct(
     from tokentape.views.lens_text import direct_text
     from tokentape.views.screen import Screen
 
-    replay = _checked(tape, trace, causal, given, quiet=as_json)
+    replay = checked_replay(tape, trace, causal, unchecked=given["unchecked"], quiet=as_json)
     found = added(replay, question_of(replay, asked)[0])
     if as_json:
         print_document(document("explain", tape=str(tape.path), direct=found.to_dict()))
@@ -58,14 +60,13 @@ def evaluate(
     tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool
 ) -> None:
     """Hold the methods (all, or the one that is named) against tokens of the trace, and print the table."""
-    from tokentape.cli.replaying import progress_line
     from tokentape.explain.faithfulness import evaluate as judged
     from tokentape.explain.faithfulness import random_order
     from tokentape.explain.methods import METHODS
     from tokentape.views.evaluation_text import evaluation_text
     from tokentape.views.screen import Screen
 
-    replay = _checked(tape, trace, causal, given, quiet=as_json)
+    replay = checked_replay(tape, trace, causal, unchecked=given["unchecked"], quiet=as_json)
     names = [asked.method] if given["method"] else list(METHODS)
     methods = {**{name: METHODS[name] for name in names}, "random": random_order}
     pairs = [(replay, question) for question in _questions(replay, asked)]
@@ -77,22 +78,8 @@ def evaluate(
         print_lines(evaluation_text(found.rows(), found.refused, len(found.items), Screen.of(sys.stdout)))
 
 
-def _checked(tape: Tape, trace: Trace, causal: CausalModel, given: dict[str, Any], *, quiet: bool) -> Replay:
-    from tokentape.cli.replaying import progress_line
-    from tokentape.explain.checking import check, refuse_failed
-    from tokentape.explain.replay import Replay, ids_of
-
-    with progress_line("replaying", "tokens", quiet=quiet) as progress:
-        (found,) = check([trace], causal, tape.setting, progress=progress)
-    if not given["unchecked"]:
-        refuse_failed(found, trace.number)
-    return Replay(causal, ids_of(trace, causal.vocab_size), int(trace.n_prompt or 0), found)
-
-
 def _questions(replay: Replay, asked: Asked) -> list[Question]:
     """One question for each target: some methods answer many at once, and their cost would not be told apart."""
-    from dataclasses import replace
-
     from tokentape.explain.explaining import question_of
 
     chosen = asked.targets

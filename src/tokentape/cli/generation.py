@@ -38,28 +38,33 @@ def generation_options(flags: Mapping[str, Any], pairs: Sequence[str], *, ignore
     return options
 
 
-def parse_pairs(pairs: Sequence[str]) -> dict[str, Any]:
-    """``key=value`` pairs; a value is JSON where it can be read as such, else a text."""
+def parse_pairs(
+    pairs: Sequence[str],
+    flag: str = "-g",
+    form: str = "key=value",
+    example: str = "exponential_decay_length_penalty='[50, 1.1]'",
+) -> dict[str, Any]:
+    """Pairs of that form, given by that flag; a value is JSON where it can be read as such, else a text."""
     found: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         name = name.strip().replace("-", "_")
         if not equals or not name.isidentifier():
             raise UsageError(
-                f"-g {pair}: not key=value",
+                f"{flag} {pair}: not {form}",
                 why="the name of an option and its value belong together",
-                fix="-g exponential_decay_length_penalty='[50, 1.1]'",
+                fix=f"{flag} {example}",
             )
         if name in found:
-            raise UsageError(f"-g {name} is given twice", why="they may differ", fix="leave one out")
+            raise UsageError(f"{flag} {name} is given twice", why="they may differ", fix="leave one out")
         try:
             found[name] = _WORDS[text] if text in _WORDS else json.loads(text)
         except ValueError:
             if text[:1] in '[{"':
                 raise UsageError(
-                    f"-g {pair}: the value is no JSON",
+                    f"{flag} {pair}: the value is no JSON",
                     why="what starts as a list, an object or a text must be a whole one",
-                    fix=f"-g '{name}=[1, 2]', in quotes",
+                    fix=f"{flag} '{name}=[1, 2]', in quotes",
                 ) from None
             found[name] = text
     return found

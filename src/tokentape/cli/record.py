@@ -20,7 +20,7 @@ from tokentape.cli.generation import generation_options
 from tokentape.cli.output import document, print_document, print_lines
 from tokentape.cli.preparation import loaded, tape_place
 from tokentape.cli.prompts import Asked, read_prompt
-from tokentape.cli.record_options import EPILOG, GENERATION_FLAGS, with_options
+from tokentape.cli.record_options import EPILOG, GENERATION_FLAGS, LOAD_NAMES, with_options
 from tokentape.cli.sections import SectionedCommand
 from tokentape.errors import TapeExists, UsageError
 
@@ -91,10 +91,9 @@ def make_plan(given: dict[str, Any]) -> Plan:
         flags["do_sample"] = False
     options = generation_options(flags, given["pairs"], ignore_eos=given["ignore_eos"])
     path = _free_path(given["output"], given["model"], given["overwrite"])
-    names = ("dtype", "device", "revision", "attn_implementation", "trust_remote_code", "random_weights", "bos")
     return Plan(
         model=given["model"],
-        load={name: given[name] for name in names},
+        load={name: given[name] for name in (*LOAD_NAMES, "bos")},
         asked=asked,
         prompt=read_prompt(asked),
         options=options,

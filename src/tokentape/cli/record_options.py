@@ -13,7 +13,7 @@ from tokentape.cli.completion import complete_tapes
 from tokentape.cli.output import json_option
 from tokentape.cli.sections import in_section
 
-__all__ = ["EPILOG", "GENERATION_FLAGS", "MODEL_OPTIONS", "with_options"]
+__all__ = ["EPILOG", "GENERATION_FLAGS", "LOAD_NAMES", "LOAD_OPTIONS", "MODEL_OPTIONS", "with_options"]
 
 _FILE = click.Path(path_type=Path)
 _prompt = partial(in_section, "Prompt")
@@ -68,8 +68,10 @@ _PROMPT = [
     ),
 ]
 
-MODEL_OPTIONS = [
-    _model("--dtype", default="auto", show_default=True, metavar="TYPE", help="auto, float32, bfloat16, float16."),
+LOAD_NAMES = ("dtype", "device", "revision", "attn_implementation", "trust_remote_code", "random_weights")
+"""Options that go to the loading of a model."""
+
+LOAD_OPTIONS = [
     _model("--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda, cuda:1, mps."),
     _model("--revision", metavar="REV", help="Branch, tag or commit on the hub."),
     _model("--attn-implementation", metavar="NAME", help="eager, sdpa, ...; default: transformers' own choice."),
@@ -80,6 +82,12 @@ MODEL_OPTIONS = [
         metavar="SEED",
         help="Random weights: MODEL is a config.json or a folder with one.",
     ),
+]
+"""All of them but ``--dtype``, which is told in other words where a tape says what it was."""
+
+MODEL_OPTIONS = [
+    _model("--dtype", default="auto", show_default=True, metavar="TYPE", help="auto, float32, bfloat16, float16."),
+    *LOAD_OPTIONS,
     _model("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of torch on the CPU."),
 ]
 

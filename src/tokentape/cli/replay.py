@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from tokentape.cli.completion import complete_tapes
-from tokentape.cli.model_options import model_options
 from tokentape.cli.output import document, json_option, print_document, print_lines
+from tokentape.cli.replaying import loaded_model, model_options, progress_line
 from tokentape.cli.sections import SectionedCommand, in_section
+from tokentape.cli.sequences import chosen_sequences
 
 if TYPE_CHECKING:
     from tokentape.data.explanation import ReplayCheck
@@ -42,18 +44,17 @@ def command(ctx: click.Context, /, file: Path, numbers: tuple[int, ...], toleran
 
     Exit code 0 where all agree, 3 where one does not.
     """
-    from tokentape.cli.replaying import chosen_traces, loaded_model, progress_line
     from tokentape.data.tape import open_tape
     from tokentape.explain.checking import check
 
     as_json = given.pop("as_json")
     with open_tape(file) as tape:
-        traces = chosen_traces(tape, file, numbers)
+        traces = chosen_sequences(tape, file, numbers)
         causal = loaded_model(tape, given, quiet=as_json)
         with progress_line("replaying", "tokens", quiet=as_json) as progress:
             found = check(traces, causal, tape.setting, tolerance=tolerance, progress=progress)
     if as_json:
-        checks = [{"trace": t.number, **_plain(c)} for t, c in zip(traces, found, strict=True)]
+        checks = [{"trace": t.number, **asdict(c)} for t, c in zip(traces, found, strict=True)]
         print_document(document("replay", tape=str(file), model=causal.name, checks=checks, passed=_all(found)))
     else:
         _print(traces, found)
@@ -62,10 +63,6 @@ def command(ctx: click.Context, /, file: Path, numbers: tuple[int, ...], toleran
 
 def _all(found: list[ReplayCheck]) -> bool:
     return all(one.passed for one in found)
-
-
-def _plain(found: ReplayCheck) -> dict[str, Any]:
-    return {name: getattr(found, name) for name in ("largest", "median", "n", "tolerance", "passed", "reason")}
 
 
 def _print(traces: list[Trace], found: list[ReplayCheck]) -> None:

@@ -1,38 +1,40 @@
-"""What every command that replays a tape does first: choose sequences, load the model, show how far it has come."""
+"""What every command that replays a tape does first: load the model, check the replay, show how far it has come."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tokentape.cli.model_options import MODEL_NAMES
+from tokentape.cli.record_options import LOAD_NAMES, LOAD_OPTIONS
+from tokentape.cli.sections import in_section
 from tokentape.cli.status import StatusLine
-from tokentape.errors import UsageError
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
+    from tokentape.explain.replay import Replay
     from tokentape.models.causal import CausalModel
 
-__all__ = ["chosen_traces", "loaded_model", "progress_line"]
+__all__ = ["checked_replay", "loaded_model", "model_options", "progress_line"]
+
+_MODEL_OPTIONS = [
+    in_section(
+        "Model",
+        "--model",
+        metavar="NAME",
+        help="A hub id, a folder, `demo`; unless given, the one that the tape names.",
+    ),
+    in_section("Model", "--dtype", metavar="TYPE", help="auto, float32, bfloat16, float16; unless given, as recorded."),
+]
 
 
-def chosen_traces(tape: Tape, file: Path, numbers: tuple[int, ...]) -> list[Trace]:
-    """The sequences asked for, all of them where none was. Raises UsageError for one that is not there."""
-    for number in numbers:
-        if not 0 <= number < len(tape.traces):
-            raise UsageError(
-                f"no sequence {number}",
-                why=f"{file} has {len(tape.traces)}, counted from 0",
-                fix=f"tokentape show {file}",
-            )
-    found = [tape.traces[number] for number in (numbers or range(len(tape.traces)))]
-    if not found:
-        raise UsageError(f"{file} has no sequence", why="nothing was recorded into it", fix="give another tape")
-    return found
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which model a tape is replayed on: the one it names, as it was recorded, unless told otherwise."""
+    for option in reversed([*_MODEL_OPTIONS, *LOAD_OPTIONS]):
+        function = option(function)
+    return function
 
 
 def loaded_model(tape: Tape, given: Mapping[str, Any], *, quiet: bool) -> CausalModel:
@@ -42,10 +44,18 @@ def loaded_model(tape: Tape, given: Mapping[str, Any], *, quiet: bool) -> Causal
     require_transformers()  # says how to get it, where importing what replays would only fail
     from tokentape.explain.explaining import model_of
 
-    options = {name: given[name] for name in MODEL_NAMES if given.get(name) not in (None, False)}
+    options = {name: given[name] for name in LOAD_NAMES if given.get(name) not in (None, False)}
     name = given.get("model")
     with StatusLine(f"loading {name or tape.setting.facts.get('model') or 'the model'}", quiet=quiet):
         return model_of(tape, name, **options)
+
+
+def checked_replay(tape: Tape, trace: Trace, causal: CausalModel, *, unchecked: bool, quiet: bool) -> Replay:
+    """The replay of a sequence. Raises ReplayError where it does not agree with the tape, unless that is asked for."""
+    from tokentape.explain.explaining import checked
+
+    with progress_line("replaying", "tokens", quiet=quiet) as progress:
+        return checked(trace, causal, tape.setting, unchecked=unchecked, progress=progress)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import click
 
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.output import document, json_option, print_document, print_lines
+from tokentape.cli.sequences import check_sequences
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -69,24 +70,13 @@ def command(
                 f"{option} with --dialect or --slo", why=why, fix=f"leave {option} out, or ask for it alone"
             )
     with open_tape(file) as tape:
-        _check(tape, file, numbers)
+        check_sequences(tape, file, numbers)
         if names is not None:
             print_series(tape, names, rows or None, numbers or None, as_json=as_json)
         elif figures:
             print_metrics(tape, dialect, objectives, as_json=as_json)
         else:
             _show(tape, ROWS if rows is None else rows, numbers, as_json=as_json)
-
-
-def _check(tape: Tape, file: Path, numbers: tuple[int, ...]) -> None:
-    from tokentape.errors import UsageError
-    from tokentape.views.units import count
-
-    there = range(len(tape.traces))
-    for number in numbers:
-        if number not in there:
-            has = f"sequences 0 to {there[-1]}" if len(there) > 1 else f"{count(len(there), 'sequence')}, from 0"
-            raise UsageError(f"no sequence {number}", why=f"{file} has {has}", fix=f"tokentape show {file}")
 
 
 def _show(tape: Tape, rows: int, numbers: tuple[int, ...], *, as_json: bool) -> None:

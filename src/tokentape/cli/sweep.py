@@ -14,7 +14,7 @@ from tokentape.cli.completion import complete_tapes
 from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.output import document, json_option, print_document
 from tokentape.cli.preparation import loaded, tape_place
-from tokentape.cli.record_options import MODEL_OPTIONS
+from tokentape.cli.record_options import LOAD_NAMES, MODEL_OPTIONS
 from tokentape.cli.sections import SectionedCommand, in_section
 from tokentape.cli.status import StatusLine
 from tokentape.errors import UsageError
@@ -165,8 +165,7 @@ def _bytes(text: str | None) -> int | None:
 
 
 def _load(given: dict[str, Any]) -> Source:
-    names = ("dtype", "device", "revision", "attn_implementation", "trust_remote_code", "random_weights")
-    source: Source = loaded(given["model"], {name: given[name] for name in names}, given["threads"])
+    source: Source = loaded(given["model"], {name: given[name] for name in LOAD_NAMES}, given["threads"])
     return source
 
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,12 +16,14 @@ from tokentape.data.json_text import as_json
 from tokentape.data.trace import Masked
 from tokentape.errors import UsageError
 
-__all__ = ["EXPLAINED", "SOURCE_KINDS", "Explanation", "ReplayCheck", "Source"]
+__all__ = ["EXPLAINED", "SOURCE_KINDS", "Explanation", "Kind", "ReplayCheck", "Source", "Unit"]
 
-EXPLAINED = ("logit", "foil", "logprob")
+Kind = Literal["logit", "foil", "logprob"]
+EXPLAINED: tuple[Kind, ...] = get_args(Kind)
 """What is explained of a target: its logit less the mean over the vocabulary, its logit less a foil's, its log-probability."""
 
-SOURCE_KINDS = ("token", "word", "sentence", "part")
+Unit = Literal["token", "word", "sentence", "part"]
+SOURCE_KINDS: tuple[Unit, ...] = get_args(Unit)
 """What a source is: one token, a word, a sentence, a part of the prompt or of the answer."""
 
 CANCELLED = 0.1

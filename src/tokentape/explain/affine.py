@@ -10,7 +10,7 @@ pass runs, and hooks that are needed besides are taken off behind it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,10 +23,11 @@ from tokentape.explain.affine_books import KINDS, Books, Kind
 from tokentape.explain.affine_norms import FrozenNorms
 from tokentape.explain.affine_rules import Rules
 from tokentape.explain.affine_units import line_units
+from tokentape.explain.backward import gradients
 from tokentape.explain.question import Question
 from tokentape.explain.replay import Replay
-from tokentape.models.anatomy import replaced
-from tokentape.models.failures import is_out_of_memory
+from tokentape.explain.watching import eager
+from tokentape.models.anatomy import following, frozen_parameters, replaced
 
 __all__ = ["AffineReplay", "Shares", "frozen_norms"]
 
@@ -72,12 +73,12 @@ class AffineReplay:
         self._replay = replay
         tapped: list[torch.Tensor] = []
         with ExitStack() as stack:
-            stack.enter_context(_without_gradients(replay.model))
+            stack.enter_context(frozen_parameters(replay.model))
             stack.enter_context(_open_attention(replay.model))
             anatomy = replay.anatomy
             self.books = Books(len(anatomy.blocks), question.targets[-1])
             line_units(replay.model, self.books, stack)
-            _follow_blocks(anatomy.blocks, self.books, stack)
+            stack.enter_context(_followed(anatomy.blocks, self.books))
             stack.callback(replaced(anatomy.entry, lambda given: _tap(given, tapped)).remove)
             stack.enter_context(torch.enable_grad())
             with Rules(self.books, held=hold_softmax):
@@ -107,7 +108,7 @@ class AffineReplay:
         """
         self._replay.passes.backward += seed.shape[0] if seed.dim() == 2 else 1
         with self._replay.memory("explaining"):
-            gradient, *owed = _gradients(self.values, self._inputs, seed)
+            gradient, *owed = gradients(self.values, self._inputs, seed)
         blocks = self.books.n_blocks + 2
         books = {kind: gradient.new_zeros((*seed.shape[:-1], blocks), dtype=torch.float64) for kind in KINDS}
         for (block, kind), part in zip(self.books.leaves, owed, strict=True):
@@ -137,7 +138,7 @@ class AffineReplay:
         at_once = at_once or self._batch()
         seed = torch.ones_like(self.values, requires_grad=True)
         with self._replay.memory("explaining"), torch.enable_grad():
-            gradient, *owed = _gradients(self.values, self._inputs, seed, create_graph=True)
+            gradient, *owed = gradients(self.values, self._inputs, seed, create_graph=True)
             of_tokens = (gradient[0] * self.entry).sum(-1)
             parts = [of_tokens[start:stop].sum() for start, stop in (*segments, (0, len(of_tokens)))]
             for wanted in KINDS:
@@ -146,7 +147,7 @@ class AffineReplay:
             stacked = torch.stack([part.to(seed.dtype) for part in parts])
             picks = torch.eye(len(parts), dtype=seed.dtype, device=seed.device)
             batches = [picks[start : start + at_once] for start in range(0, len(parts), at_once)]
-            rows = _array(torch.cat([_gradients(stacked, [seed], batch)[0] for batch in batches]))
+            rows = _array(torch.cat([gradients(stacked, [seed], batch)[0] for batch in batches]))
         self._replay.passes.backward += 1 + len(parts)
         n = len(segments)
         return Shares(rows[:n].T, rows[n], dict(zip(KINDS, rows[n + 1 :], strict=True)), {})
@@ -166,76 +167,26 @@ def _tap(given: torch.Tensor, tapped: list[torch.Tensor]) -> torch.Tensor:
     return tapped[0].clone()
 
 
-def _gradients(
-    outputs: torch.Tensor, inputs: list[torch.Tensor], seed: torch.Tensor, create_graph: bool = False
-) -> tuple[torch.Tensor, ...]:
-    """Gradients of ``<seed, outputs>``; of each row of a seed of two dimensions, stacked."""
-
-    def gradients(part: torch.Tensor, batched: bool) -> tuple[torch.Tensor, ...]:
-        return torch.autograd.grad(
-            outputs, inputs, part,
-            retain_graph=True, create_graph=create_graph, materialize_grads=True, is_grads_batched=batched,
-        )  # fmt: skip
-
-    if seed.dim() == 1:
-        return gradients(seed, False)
-    if len(seed) > 1:
-        try:
-            return gradients(seed, True)
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise
-    # one by one: so it is, too, where an operation's derivative does not come in batches
-    single = [gradients(part, False) for part in seed]
-    return tuple(torch.stack(parts) for parts in zip(*single, strict=True))
-
-
 def _array(given: torch.Tensor) -> Floats:
     found: Floats = given.detach().double().cpu().numpy()
     return found
 
 
-@contextmanager
-def _without_gradients(model: Any) -> Iterator[None]:
-    """Within it no parameter requires a gradient: what does, depends on the tokens."""
-    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in wanted:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in wanted:
-            parameter.requires_grad_(True)
-
-
-@contextmanager
-def _open_attention(model: Any) -> Iterator[None]:
+def _open_attention(model: Any) -> AbstractContextManager[None]:
     """Within it, attention is computed by functions of torch: a kernel of its own would show no rule its weights."""
-    before = getattr(model.config, "_attn_implementation", None)
-    if before in (None, "eager", "sdpa"):
-        yield
-        return
-    model.set_attn_implementation("eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
+    shown = getattr(model.config, "_attn_implementation", None) in (None, "eager", "sdpa")
+    return nullcontext() if shown else eager(model)
 
 
-def _follow_blocks(blocks: Sequence[torch.nn.Module], books: Books, stack: ExitStack) -> None:
-    """Until ``stack`` closes, the books know in which block the forward pass is."""
-    entered = 0
+def _followed(blocks: Sequence[torch.nn.Module], books: Books) -> AbstractContextManager[None]:
+    """Within it, the books know in which block the forward pass is."""
+    last = len(set(blocks)) - 1
 
-    def enter(module: torch.nn.Module, inputs: Any) -> None:
-        nonlocal entered
-        entered += 1
-        books.block = entered
+    def enter(index: int, args: Any, kwargs: dict[str, Any]) -> None:
+        books.block = index + 1
 
-    def leave(module: torch.nn.Module, inputs: Any, output: Any) -> None:
-        if entered >= len(blocks):
+    def leave(index: int, output: Any) -> None:
+        if index == last:
             books.block = len(blocks) + 1
 
-    # a block that is used twice is one module
-    for block in dict.fromkeys(blocks):
-        stack.callback(block.register_forward_pre_hook(enter).remove)
-        stack.callback(block.register_forward_hook(leave).remove)
+    return following(blocks, enter, leave)

@@ -8,7 +8,7 @@ ALTI multiplied through the layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,14 +16,13 @@ import torch
 from tokentape.errors import ExplainError
 from tokentape.explain.affine import frozen_norms
 from tokentape.explain.question import Attribution, Question
-from tokentape.explain.replay import Replay
+from tokentape.explain.replay import Progress, Replay
 from tokentape.explain.rollout import Rolled, answer, surveyed, watched
-from tokentape.explain.stream import Addition, DirectPath, Stream, frozen_parameters
+from tokentape.explain.stream import Addition, DirectPath, Stream
 from tokentape.explain.transformed import Transformed
+from tokentape.models.anatomy import frozen_parameters
 
 __all__ = ["alti_logit"]
-
-Progress = Callable[[int, int], None]
 
 
 @torch.inference_mode(False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -12,19 +12,16 @@ import torch
 from tokentape.errors import ExplainError
 from tokentape.explain.choices import Unbroken
 from tokentape.explain.question import Question
-from tokentape.explain.replay import Replay
+from tokentape.explain.replay import HEAD_BYTES, Replay
 from tokentape.models.failures import is_out_of_memory
 
-__all__ = ["BATCH_TOKENS", "HEAD_BYTES", "contracted", "parts", "recorded"]
+__all__ = ["BATCH_TOKENS", "contracted", "gradients", "parts", "recorded"]
 
 BLOCK = 16
 """Targets that share a forward graph, cut behind the last of them: what stands after a target has no gradient to compute."""
 
 BATCH_TOKENS = 2048
 """Positions that go backward at once: batched gradients pay where single ones would be small."""
-
-HEAD_BYTES = 256_000_000
-"""Logits that may be held at once."""
 
 
 @dataclass(frozen=True)
@@ -125,18 +122,33 @@ def _gradients(root: _Root, leaf: torch.Tensor, n_rows: int, replay: Replay) -> 
         rows = range(start, min(start + size, n_rows))
         seeds = torch.stack([root.seed(row) for row in rows])
         replay.passes.backward += len(rows) * leaf.shape[0]
-        yield _batch(root.tensor, leaf, seeds)
+        yield gradients(root.tensor, [leaf], seeds)[0]
 
 
-def _batch(root: torch.Tensor, leaf: torch.Tensor, seeds: torch.Tensor) -> torch.Tensor:
-    if len(seeds) > 1:
+def gradients(
+    outputs: torch.Tensor, inputs: Sequence[torch.Tensor], seed: torch.Tensor, *, create_graph: bool = False
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of ``<seed, outputs>`` by each input; of each entry of a seed with one dimension more, stacked.
+
+    Several go in one batch, or one by one where an operation's derivative does not come in batches. The graph is kept.
+    """
+
+    def found(part: torch.Tensor, batched: bool) -> tuple[torch.Tensor, ...]:
+        return torch.autograd.grad(
+            outputs, inputs, part,
+            retain_graph=True, create_graph=create_graph, materialize_grads=True, is_grads_batched=batched,
+        )  # fmt: skip
+
+    if seed.dim() == outputs.dim():
+        return found(seed, False)
+    if len(seed) > 1:
         try:
             with warnings.catch_warnings():
                 # an operation that cannot go in a batch goes one by one, and torch says so
                 warnings.filterwarnings("ignore", message="There is a performance drop")
-                (found,) = torch.autograd.grad(root, leaf, seeds, retain_graph=True, is_grads_batched=True)
-            return found
+                return found(seed, True)
         except RuntimeError as error:
             if is_out_of_memory(error):
                 raise
-    return torch.stack([torch.autograd.grad(root, leaf, seed, retain_graph=True)[0] for seed in seeds])
+    single = [found(part, False) for part in seed]
+    return tuple(torch.stack(parts) for parts in zip(*single, strict=True))

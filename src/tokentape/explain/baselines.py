@@ -6,22 +6,20 @@ singular at zero itself. A token is a place where the model was built to be.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
 from tokentape.errors import UsageError
-from tokentape.explain.replay import Replay
-from tokentape.explain.standins import checked_id, fills, neutral_id
-from tokentape.models.anatomy import inputs_of, replaced
+from tokentape.explain.replay import Passes, Replay
+from tokentape.explain.standins import CHUNK, checked_id, fills, neutral_id
 
 __all__ = ["BASELINES", "Baseline", "baseline_entries", "entry_vectors"]
 
 Baseline = str | int
 BASELINES = ("token", "mean", "random", "zero")
 """A neutral token everywhere; the mean over the vocabulary; tokens drawn at random; zeros. A number is that token's id."""
-
-CHUNK = 4096
-"""Tokens whose vectors are held at once where all of the vocabulary is asked for."""
 
 SAMPLE = 256
 """Tokens that stand for the vocabulary where a token's vector also depends on its position."""
@@ -48,30 +46,9 @@ def baseline_entries(replay: Replay, baseline: Baseline, stop: int, *, draws: in
     raise UsageError(f"no baseline {baseline!r}", why=f"there are {', '.join(BASELINES)}", fix="baseline='token'")
 
 
-class _Enough(Exception):
-    """The entry has been reached: what the model would compute behind it is not needed."""
-
-
 def entry_vectors(replay: Replay, ids: torch.Tensor) -> torch.Tensor:
-    """What the model's entry gives for ``ids`` ``[B, T]``: ``[B, T, D]``. The rest of the model is not run.
-
-    A copy: some models scale their embeddings in place behind it.
-    """
-    seen: list[torch.Tensor] = []
-
-    def stop(given: torch.Tensor) -> torch.Tensor:
-        seen.append(given.detach().clone())
-        raise _Enough
-
-    handle = replaced(replay.anatomy.entry, stop)
-    try:
-        with torch.no_grad(), replay.memory("reading its embeddings"):
-            replay.model(**inputs_of(replay.model, ids.to(replay.causal.device)), use_cache=False)
-    except _Enough:
-        pass
-    finally:
-        handle.remove()
-    return seen[0]
+    """:meth:`Replay.entry`, not counted among the passes: embeddings alone are none."""
+    return replace(replay, passes=Passes()).entry(ids)
 
 
 def _mean_entry(replay: Replay, stop: int) -> torch.Tensor:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,8 +17,7 @@ from torch.autograd.graph import GradientEdge
 
 from tokentape.explain.replay import Replay
 from tokentape.explain.sums import Factor, Node, Sums, expanded, times
-from tokentape.explain.tail import first_of, state_in
-from tokentape.models.anatomy import inputs_of
+from tokentape.models.anatomy import first_of, following, inputs_of, state_in
 
 __all__ = ["Branches", "Heads", "Label", "branches_of", "chain"]
 
@@ -92,16 +90,8 @@ def _probe(replay: Replay) -> tuple[Branches, ...]:
             found[index] = _examine(sums, sums.end(state))
 
     ids = torch.arange(_TOKENS, device=replay.causal.device)[None] % replay.causal.vocab_size
-    with torch.enable_grad(), ExitStack() as stack:
-        for index, block in enumerate(blocks):
-            before = block.register_forward_pre_hook(
-                lambda _, args, kwargs, index=index: enter(index, args, kwargs), with_kwargs=True
-            )
-            after = block.register_forward_hook(lambda _, args, output, index=index: leave(index, output))
-            stack.callback(before.remove)
-            stack.callback(after.remove)
-        with replay.memory("looking into its blocks"), sums:
-            replay.model(**inputs_of(replay.model, ids), use_cache=False)
+    with torch.enable_grad(), following(blocks, enter, leave), replay.memory("looking into its blocks"), sums:
+        replay.model(**inputs_of(replay.model, ids), use_cache=False)
     replay.passes.forward += 1
     streams = Branches(unsplit="its residual stream is no single vector for each token")
     return tuple(found.get(index, streams) for index in range(len(blocks)))

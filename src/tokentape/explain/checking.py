@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from tokentape.data.explanation import ReplayCheck
 from tokentape.data.setting import Setting
 from tokentape.data.trace import Trace
 from tokentape.errors import ReplayError
-from tokentape.explain.replay import ids_of
+from tokentape.explain.replay import HEAD_BYTES, Progress, ids_of
 from tokentape.models.anatomy import inputs_of, keeps_rows
 from tokentape.models.causal import CausalModel
 from tokentape.models.facts import setting_of
@@ -27,13 +27,9 @@ TOLERANCES = {"float64": 1e-3, "float32": 1e-3, "float16": 0.1, "bfloat16": 0.5}
 Seen on recorded runs of small models in float32: 1e-5. A changed id or another model is off by tenths to tens.
 """
 
-HEAD_BYTES = 256_000_000
-"""Logits that may be held at once; a sequence with more goes through the model in chunks of queries, with its cache."""
-
 BATCH_TOKENS = 4096
 """Tokens that go through the model at once where several sequences are replayed."""
 
-Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float64]
 
 

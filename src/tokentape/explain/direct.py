@@ -9,9 +9,7 @@ in it: the direct path alone.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,8 @@ from tokentape.explain.question import Question
 from tokentape.explain.readout import Readout, readout_of
 from tokentape.explain.replay import Replay
 from tokentape.explain.sums import Factor, Node, Sums, expanded
-from tokentape.explain.tail import first_of, no_stream, residual_stream, rows_of, state_in, tail_of
+from tokentape.explain.tail import no_stream, residual_stream, rows_of, tail_of
+from tokentape.models.anatomy import first_of, following, state_in
 
 __all__ = ["direct"]
 
@@ -99,18 +98,13 @@ class _Reading:
 
     def run(self) -> _Reading:
         """Read; itself."""
-        with torch.no_grad(), ExitStack() as stack:
-            for index, block in enumerate(self._replay.anatomy.blocks):
-                enter, leave = partial(self._enter, index), partial(self._leave, index)
-                stack.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
-                stack.callback(block.register_forward_hook(leave).remove)
-            stack.enter_context(self._sums)
+        with torch.no_grad(), following(self._replay.anatomy.blocks, self._enter, self._leave), self._sums:
             self._replay.logits([self._last])
         if len(self.parts) != len(self._branches):
             raise no_stream(self._replay, f"{len(self.parts)} calls of {len(self._branches)} blocks were seen")
         return self
 
-    def _enter(self, index: int, block: Any, args: Any, kwargs: dict[str, Any]) -> None:
+    def _enter(self, index: int, args: Any, kwargs: dict[str, Any]) -> None:
         state = state_in(args, kwargs)
         share = self._share(index, state)
         if index == 0:
@@ -122,7 +116,7 @@ class _Reading:
         if not self._branches[index].unsplit:
             self._sums.begin(state)
 
-    def _leave(self, index: int, block: Any, args: Any, output: Any) -> None:
+    def _leave(self, index: int, output: Any) -> None:
         branches, state = self._branches[index], first_of(output)
         after = self._share(index + 1, state)
         assert self._before is not None

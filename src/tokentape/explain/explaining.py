@@ -5,32 +5,41 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
 from tokentape._version import __version__
-from tokentape.data.explanation import Explanation, ReplayCheck, Source
+from tokentape.data.explanation import Explanation, Kind, ReplayCheck, Source, Unit
+from tokentape.data.setting import Setting
 from tokentape.data.tape import Tape, open_tape
 from tokentape.data.trace import Trace
 from tokentape.errors import UsageError
 from tokentape.explain.checking import check, refuse_failed
 from tokentape.explain.methods import Method, method_named
-from tokentape.explain.question import Attribution, Kind, Question
-from tokentape.explain.replay import Replay, ids_of
-from tokentape.explain.units import Unit, sources_of
+from tokentape.explain.question import Attribution, Question
+from tokentape.explain.replay import Progress, Replay
+from tokentape.explain.units import sources_of
 from tokentape.models.causal import CausalModel, load
 from tokentape.models.facts import weights_hash
 
-__all__ = ["DEFAULT_METHOD", "Asked", "answered", "explain", "model_of", "positions_of", "question_of", "replay"]
+__all__ = [
+    "DEFAULT_METHOD",
+    "Asked",
+    "answered",
+    "checked",
+    "explain",
+    "model_of",
+    "positions_of",
+    "question_of",
+    "replay",
+]
 
 DEFAULT_METHOD = "input_marginalization"
 """The best of those without a patent on planted evidence: docs/decisions/0006."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -93,10 +102,7 @@ def explain(
             together=together,
             options=options,
         )
-        found = check([chosen], causal, setting)[0]
-        if not unchecked:
-            refuse_failed(found, chosen.number)
-        return answered(chosen, causal, asked, found, progress=progress)
+        return answered(chosen, checked(chosen, causal, setting, unchecked=unchecked), asked, progress=progress)
     finally:
         if opened is not None:
             opened.close()
@@ -125,12 +131,24 @@ def replay(
             opened.close()
 
 
-def answered(
-    trace: Trace, causal: CausalModel, asked: Asked, found: ReplayCheck, *, progress: Progress | None = None
-) -> Explanation:
-    """The answer to what was asked, of a trace whose replay check is ``found``."""
+def checked(
+    trace: Trace,
+    causal: CausalModel,
+    setting: Setting | None,
+    *,
+    unchecked: bool = False,
+    progress: Progress | None = None,
+) -> Replay:
+    """The replay of a trace with its check. Raises ReplayError where that does not pass, unless ``unchecked``."""
+    (found,) = check([trace], causal, setting, progress=progress)
+    if not unchecked:
+        refuse_failed(found, trace.number)
+    return replace(Replay.of(trace, causal), check=found)
+
+
+def answered(trace: Trace, replay: Replay, asked: Asked, *, progress: Progress | None = None) -> Explanation:
+    """The answer to what was asked, from the checked replay of a trace."""
     method = method_named(asked.method)
-    replay = Replay(causal, ids_of(trace, causal.vocab_size), int(trace.n_prompt or 0), found)
     question, sources = question_of(replay, asked)
     options = {**_checked_options(method, asked.options), **_progress_option(method, progress)}
     began = time.process_time_ns()

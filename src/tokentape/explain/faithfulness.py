@@ -43,7 +43,7 @@ from tokentape.explain.estimates import RESAMPLES, rank_correlation
 from tokentape.explain.evaluation import GRID, Evaluation
 from tokentape.explain.methods import Method, method_named
 from tokentape.explain.question import Attribution, Question
-from tokentape.explain.replay import Passes, Replay
+from tokentape.explain.replay import Passes, Progress, Replay
 from tokentape.explain.standins import OPERATORS, fills
 
 __all__ = ["PERCENTS", "Explainer", "evaluate", "explainers", "random_order"]
@@ -51,7 +51,6 @@ __all__ = ["PERCENTS", "Explainer", "evaluate", "explainers", "random_order"]
 Floats = npt.NDArray[np.float64]
 Explainer = Callable[[Replay, Question], Attribution]
 Positions = Collection[int]
-Progress = Callable[[int, int], None]
 
 PERCENTS = (10, 20, 50)
 

@@ -13,7 +13,7 @@ from tokentape.explain.backward import contracted, parts
 from tokentape.explain.baselines import Baseline, baseline_entries, entry_vectors
 from tokentape.explain.path import Integral, integrated
 from tokentape.explain.question import Attribution, Question
-from tokentape.explain.replay import Replay
+from tokentape.explain.replay import Progress, Replay
 from tokentape.explain.standins import neutral_id
 
 __all__ = ["input_x_gradient", "integrated_gradients"]
@@ -24,7 +24,6 @@ MOST_STEPS = 1000
 FINE = 100
 """Parts of the way of one integral that progress is told in."""
 
-Progress = Callable[[int, int], None]
 Floats = npt.NDArray[np.float64]
 
 

@@ -15,8 +15,8 @@ import torch
 
 from tokentape.errors import UsageError
 from tokentape.explain.question import Attribution, Question
-from tokentape.explain.replacing import HEAD_BYTES, Change, Progress, fallen
-from tokentape.explain.replay import Replay
+from tokentape.explain.replacing import Change, fallen
+from tokentape.explain.replay import HEAD_BYTES, Progress, Replay
 from tokentape.explain.standins import fills
 
 __all__ = ["input_marginalization"]

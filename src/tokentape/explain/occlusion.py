@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from tokentape.explain.question import Attribution, Question
-from tokentape.explain.replacing import Change, Progress, fallen
-from tokentape.explain.replay import Replay
+from tokentape.explain.replacing import Change, fallen
+from tokentape.explain.replay import Progress, Replay
 from tokentape.explain.standins import checked_id, fills, neutral_id
 
 __all__ = ["leave_one_out"]

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tokentape.explain.backward import BATCH_TOKENS, HEAD_BYTES, contracted, recorded
+from tokentape.explain.backward import BATCH_TOKENS, contracted, recorded
 from tokentape.explain.choices import Kept, Noted, Unbroken
 from tokentape.explain.question import Question
-from tokentape.explain.replay import Replay
+from tokentape.explain.replay import HEAD_BYTES, Replay
 
 __all__ = ["TOLERANCE", "Integral", "integrated"]
 

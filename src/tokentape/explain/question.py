@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tokentape.data.explanation import EXPLAINED, Kind
 from tokentape.errors import UsageError
 
-__all__ = ["KINDS", "Attribution", "Kind", "Question"]
-
-Kind = Literal["logit", "foil", "logprob"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+__all__ = ["Attribution", "Question"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,8 +49,8 @@ class Question:
                 why="nothing stands before the first token of a sequence",
                 fix="ask for position 1 or later",
             )
-        if self.kind not in KINDS:
-            raise UsageError(f"no target {self.kind!r}", why=f"there are {', '.join(KINDS)}", fix="kind='logit'")
+        if self.kind not in EXPLAINED:
+            raise UsageError(f"no target {self.kind!r}", why=f"there are {', '.join(EXPLAINED)}", fix="kind='logit'")
         if len(self.foils) != (len(self.targets) if self.kind == "foil" else 0):
             raise UsageError(
                 f"{len(self.foils)} foils for {len(self.targets)} targets of kind {self.kind!r}",

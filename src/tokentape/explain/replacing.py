@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,13 @@ import torch
 from tokentape.errors import TokentapeError
 from tokentape.explain.checking import goes_on
 from tokentape.explain.question import Attribution, Question
-from tokentape.explain.replay import Replay
+from tokentape.explain.replay import HEAD_BYTES, Progress, Replay
 from tokentape.models.anatomy import inputs_of, keeps_rows
 
-__all__ = ["HEAD_BYTES", "Change", "Progress", "fallen"]
+__all__ = ["Change", "fallen"]
 
 BATCH_TOKENS = 2048
 """Tokens that go through the model at once, the cached ones before them not counted."""
-
-HEAD_BYTES = 256_000_000
-"""Logits that may be held at once."""
 
 SHARED = 32
 """Positions, at most, between the first of a batch's segments and its last: what lies between is computed for each."""
@@ -32,7 +29,6 @@ AGREEMENT = 1e-3
 
 _REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError)
 
-Progress = Callable[[int, int], None]
 Segment = tuple[int, int]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +18,17 @@ from tokentape.models.anatomy import Anatomy, anatomy_of, inputs_of, keeps_rows,
 from tokentape.models.causal import CausalModel
 from tokentape.models.failures import Attempt, is_out_of_memory, out_of_memory
 
-__all__ = ["Passes", "Replay", "ids_of"]
+__all__ = ["HEAD_BYTES", "Passes", "Progress", "Replay", "ids_of"]
+
+HEAD_BYTES = 256_000_000
+"""Logits that may be held at once: what needs more goes through the model in parts."""
+
+Progress = Callable[[int, int], None]
+"""Told how much of a long work is done, and how much there is."""
+
+
+class _Enough(Exception):
+    """The entry has been reached: what the model would compute behind it is not needed."""
 
 
 @dataclass
@@ -99,20 +109,23 @@ class Replay:
             return self.model(**inputs, use_cache=False).logits[:, rows]  # type: ignore[no-any-return]
 
     def entry(self, ids: torch.Tensor | None = None) -> torch.Tensor:
-        """What the model's entry gives for ``ids`` ``[B, T]`` (the recorded ones unless others are given): ``[B, T, D]``."""
-        ids = self.ids_tensor() if ids is None else ids
+        """What the model's entry gives for ``ids`` ``[B, T]`` (the recorded ones unless others are given): ``[B, T, D]``.
+
+        The rest of the model is not run. A copy: some models scale their embeddings in place behind it.
+        """
+        ids = self.ids_tensor() if ids is None else ids.to(self.causal.device)
         seen: list[torch.Tensor] = []
 
-        def keep(given: torch.Tensor) -> torch.Tensor:
-            # a copy: some models scale their embeddings in place
+        def stop(given: torch.Tensor) -> torch.Tensor:
             seen.append(given.detach().clone())
-            return given
+            raise _Enough
 
-        handle = replaced(self.anatomy.entry, keep)
+        handle = replaced(self.anatomy.entry, stop)
         try:
-            with torch.no_grad(), self.memory("replaying"):
-                options = {"logits_to_keep": 1} if keeps_rows(self.model) else {}
-                self.model(**inputs_of(self.model, ids), use_cache=False, **options)
+            with torch.no_grad(), self.memory("reading its embeddings"):
+                self.model(**inputs_of(self.model, ids), use_cache=False)
+        except _Enough:
+            pass
         finally:
             handle.remove()
         self.passes.forward += ids.shape[0]

@@ -15,10 +15,11 @@ import torch
 from tokentape.errors import ExplainError, OutOfMemory
 from tokentape.explain.affine import frozen_norms
 from tokentape.explain.question import Attribution, Question
-from tokentape.explain.replay import Replay
-from tokentape.explain.stream import Addition, Stream, frozen_parameters
+from tokentape.explain.replay import Progress, Replay
+from tokentape.explain.stream import Addition, Stream
 from tokentape.explain.transformed import Transformed, raised
 from tokentape.explain.watching import Look, Survey, Watch, survey_of, watching
+from tokentape.models.anatomy import frozen_parameters
 
 __all__ = ["MAX_BYTES", "Rolled", "answer", "last_row_attention", "rollout", "surveyed", "value_rollout", "watched"]
 
@@ -27,8 +28,6 @@ MAX_BYTES = 8_000_000_000
 
 COPIES = 4
 """Tensors of the size of a layer's weights that are held at once: scores, masked scores, the softmax, and a product."""
-
-Progress = Callable[[int, int], None]
 
 
 def last_row_attention(replay: Replay, question: Question, *, progress: Progress | None = None) -> Attribution:

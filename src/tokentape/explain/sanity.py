@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +20,7 @@ from tokentape.errors import UsageError
 from tokentape.explain.estimates import Estimate, bootstrapped, rank_correlation
 from tokentape.explain.faithfulness import Explainer, explainers
 from tokentape.explain.question import Question
-from tokentape.explain.replay import Replay
+from tokentape.explain.replay import Progress, Replay
 from tokentape.models.anatomy import anatomy_of
 from tokentape.models.causal import CausalModel
 
@@ -44,7 +44,6 @@ FLIPPED = 1e-6
 Floats = npt.NDArray[np.float64]
 Pairs = Iterable[tuple[Replay, Question]]
 Methods = Iterable[str | Explainer] | Mapping[str, str | Explainer]
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tokentape.errors import UsageError
 from tokentape.explain.replay import Replay
 from tokentape.models.causal import CausalModel
 
-__all__ = ["OPERATORS", "checked_id", "fills", "neutral_id"]
+__all__ = ["CHUNK", "OPERATORS", "checked_id", "fills", "neutral_id"]
 
 OPERATORS = ("neutral", "random")
 """Ways to replace a token: by one constant token, or by ordinary tokens drawn at random."""
@@ -81,11 +81,14 @@ def _nearest_to_mean(causal: CausalModel) -> Iterator[int]:
     mean = torch.stack([embedding(part)[0].float().sum(0) for part in parts]).sum(0) / n
     far = torch.cat([(embedding(part)[0].float() - mean).norm(dim=-1) for part in parts])
     order = far.argsort().tolist()
-    ends, pieces = _ends(causal), causal.pieces
-    for token in order:
-        if token not in ends and (causal.tokenizer is None or pieces.piece(token).bytes):
-            yield token
+    ends = _ends(causal)
+    yield from (token for token in order if _is_ordinary(causal, token, ends))
     yield order[0]
+
+
+def _is_ordinary(causal: CausalModel, token: int, ends: set[int]) -> bool:
+    """Whether a token is one of text: a special one has no bytes, and without a tokenizer none has."""
+    return token not in ends and (causal.tokenizer is None or bool(causal.pieces.piece(token).bytes))
 
 
 def fills(replay: Replay, operators: Sequence[str], draws: int, rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -113,20 +116,13 @@ def fills(replay: Replay, operators: Sequence[str], draws: int, rng: np.random.G
 
 def _ordinary(causal: CausalModel, ids: npt.NDArray[np.int64], rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """An ordinary token, drawn for each of the ids ``[draws, T]`` and other than it."""
-    eos = getattr(causal.config.get_text_config(decoder=True), "eos_token_id", None)
-    ends = {causal.bos_id, *(eos if isinstance(eos, list) else [eos])}
-
-    def allowed(token: int, instead_of: int) -> bool:
-        # a special token has no bytes; without a tokenizer none has
-        spelt = causal.tokenizer is None or bool(causal.pieces.piece(token).bytes)
-        return spelt and token != instead_of and token not in ends
-
+    ends = _ends(causal)
     drawn = np.full_like(ids, -1)
     todo = np.ones(ids.shape, np.bool_)
     for _ in range(MAX_DRAWS):
         drawn[todo] = rng.integers(causal.vocab_size, size=int(todo.sum()))
         pairs = zip(drawn[todo], ids[todo], strict=True)
-        todo[todo] = [not allowed(int(token), int(other)) for token, other in pairs]
+        todo[todo] = [token == other or not _is_ordinary(causal, int(token), ends) for token, other in pairs]
         if not todo.any():
             break
     return drawn

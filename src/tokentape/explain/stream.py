@@ -8,8 +8,7 @@ on a weighted sum of values is attention's, and the way from that sum to it is a
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +16,12 @@ import torch
 
 from tokentape.errors import ExplainError
 from tokentape.explain.affine_norms import name_of
+from tokentape.explain.sums import NORMS, SAME
 from tokentape.explain.watching import Look, Watch
 
-__all__ = ["Addition", "Carried", "DirectPath", "Stream", "frozen_parameters"]
+__all__ = ["Addition", "Carried", "DirectPath", "Stream"]
 
-_SAME = frozenset(
-    "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as to float double half bfloat16 type type_as "
-    "contiguous clone dropout identity detach".split()
-)
-_NORMS = frozenset({"layer_norm", "rms_norm"})
+_SAME = SAME | {"detach"}
 _READS = frozenset("linear addmm matmul bmm mm __matmul__ einsum conv1d".split())
 
 
@@ -97,9 +93,8 @@ class _Followed(Watch):
                 self._read = generation
         return out
 
-    def entered(self, given: tuple[Any, ...]) -> None:
+    def entered(self, states: Any) -> None:
         """A block begins: the first reads what becomes the stream, the others have to read it."""
-        states = next((a for a in given if isinstance(a, torch.Tensor) and a.is_floating_point()), None)
         if states is None or states.dim() != 3:
             raise self.lost("a block reads something else than one state for each token")
         if self.first is None:
@@ -144,7 +139,7 @@ class _Followed(Watch):
     def _hands_on(self, name: str, args: Sequence[Any], out: torch.Tensor) -> bool:
         """Whether a call gives the stream again: as it is, scaled, shifted, or normalised."""
         width = out.shape[-1:].numel()
-        if name in _SAME or name in _NORMS:
+        if name in _SAME or name in NORMS:
             return self.generation_of(args[0]) is not None and width == args[0].shape[-1]
         if name in ("mul", "div", "add", "sub", "rsub", "mul_", "div_", "add_", "sub_"):
             others = [a for a in args if isinstance(a, torch.Tensor) and self.generation_of(a) is None]
@@ -232,16 +227,3 @@ class Stream(_Followed):
         if self._carried:
             raise self.lost(f"attention of block {self.block} does not reach the stream by an addition")
         super().left(output)
-
-
-@contextmanager
-def frozen_parameters(model: Any) -> Iterator[None]:
-    """Within it, no parameter asks for gradients: what has some depends on what is asked about."""
-    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in asking:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in asking:
-            parameter.requires_grad_(True)

@@ -12,21 +12,21 @@ from torch.overrides import TorchFunctionMode
 
 from tokentape.explain.affine_norms import name_of
 
-__all__ = ["Factor", "Node", "Sums", "expanded", "times"]
+__all__ = ["NORMS", "SAME", "Factor", "Node", "Sums", "expanded", "times"]
 
 Factor = float | torch.Tensor
 """A number, or one for each channel ``[D]``."""
 
 _SUMS = frozenset({"add", "sub"})
 _PRODUCTS = frozenset({"mul", "div"})
-_SAME = frozenset(
+SAME = frozenset(
     "view reshape flatten unflatten squeeze unsqueeze view_as reshape_as to float double half bfloat16 type type_as "
     "contiguous clone dropout identity".split()
 )
 """Functions that hand on what they are given: the same numbers in the same order."""
 _PROJECTIONS = frozenset({"linear", "addmm", "matmul", "mm"})
-_NORMS = frozenset({"layer_norm", "rms_norm"})
-_NOTED = _SUMS | _PRODUCTS | _SAME | _PROJECTIONS | _NORMS
+NORMS = frozenset({"layer_norm", "rms_norm"})
+_NOTED = _SUMS | _PRODUCTS | SAME | _PROJECTIONS | NORMS
 _WEIGHTED = frozenset({"scaled_dot_product_attention", "matmul", "bmm", "baddbmm", "einsum"})
 
 
@@ -161,11 +161,11 @@ def _made(name: str, args: Sequence[Any], kwargs: dict[str, Any], size: int, wid
         return _sum(name, args, kwargs, size)
     if name in _PRODUCTS:
         return _product(name, args, size, width)
-    if name in _SAME:
+    if name in SAME:
         given = args[0] if args else kwargs.get("input")
         return ("sum", (given,), (1.0,), ()) if isinstance(given, torch.Tensor) and given.numel() == size else None
     given = args[1] if name == "addmm" else args[0]
-    if name in _NORMS:
+    if name in NORMS:
         return "norm", (given,), (), (tuple(args), dict(kwargs))
     weight = args[2] if name == "addmm" else args[1] if len(args) > 1 else kwargs.get("weight")
     if not isinstance(weight, torch.Tensor) or weight.dim() != 2:

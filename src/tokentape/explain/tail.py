@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,9 @@ import torch
 
 from tokentape.errors import ExplainError
 from tokentape.explain.replay import Replay
-from tokentape.models.anatomy import inputs_of
+from tokentape.models.anatomy import first_of, following, inputs_of, state_in
 
-__all__ = ["Stream", "Tail", "first_of", "no_stream", "residual_stream", "rows_of", "state_in", "tail_of"]
+__all__ = ["Stream", "Tail", "no_stream", "residual_stream", "rows_of", "tail_of"]
 
 ELEMENTS = 2**24
 """Logits that are held at once: 67 MB in float32, and a few temporaries of that size beside them."""
@@ -93,14 +92,12 @@ def residual_stream(replay: Replay, positions: Sequence[int], *, every: bool = T
         axes.add(axis)
         states.append(found[rows.to(found.device)].detach())
 
-    with torch.no_grad(), ExitStack() as hooks:
-        if every:
-            enter = blocks[0].register_forward_pre_hook(
-                lambda _, args, kwargs: keep(state_in(args, kwargs)), with_kwargs=True
-            )
-            hooks.callback(enter.remove)
-        for block in blocks if every else blocks[-1:]:
-            hooks.callback(block.register_forward_hook(lambda _, args, output: keep(first_of(output))).remove)
+    def enter(index: int, args: Any, kwargs: dict[str, Any]) -> None:
+        if every and index == 0:
+            keep(state_in(args, kwargs))
+
+    watched = blocks if every else blocks[-1:]
+    with torch.no_grad(), following(watched, enter, lambda index, output: keep(first_of(output))):
         checked = _spread(len(positions), max(1, ELEMENTS // replay.causal.vocab_size))
         own = replay.logits([positions[i] for i in checked])[0]
     if len(states) != (len(blocks) + 1 if every else 1) or len({state.shape for state in states}) > 1 or len(axes) > 1:
@@ -142,17 +139,6 @@ def rows_of(replay: Replay, state: Any, n_rows: int) -> tuple[int, torch.Tensor]
                 return axis, state.movedim((axis, axis + 1), (0, 1))[0]
     seen = f"a tensor {list(state.shape)}" if isinstance(state, torch.Tensor) else f"a {type(state).__name__}"
     raise no_stream(replay, f"a block reads or hands on {seen}, for {n_rows} tokens of one sequence")
-
-
-def first_of(output: Any) -> Any:
-    """What a block hands on: its output, or the first of several."""
-    return output[0] if isinstance(output, tuple | list) else output
-
-
-def state_in(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-    """What a block reads: the first of its inputs that is a tensor of numbers; None without any."""
-    tensors = [given for given in (*args, *kwargs.values()) if isinstance(given, torch.Tensor)]
-    return next((given for given in tensors if given.is_floating_point()), None)
 
 
 def _spread(n: int, most: int) -> list[int]:

@@ -6,16 +6,12 @@ import codecs
 import re
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Literal, get_args
 
-from tokentape.data.explanation import Source
+from tokentape.data.explanation import SOURCE_KINDS, Source, Unit
 from tokentape.errors import UsageError
 from tokentape.models.causal import CausalModel
 
-__all__ = ["UNITS", "Unit", "sources_of", "token_labels"]
-
-Unit = Literal["token", "word", "sentence", "part"]
-UNITS: tuple[Unit, ...] = get_args(Unit)
+__all__ = ["sources_of", "token_labels"]
 
 _HAN = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"\s*[{_HAN}]|\s*(?:(?![{_HAN}])\w)+(?:['’-](?:(?![{_HAN}])\w)+)*|\s*[^\w\s]|\s+")
@@ -32,13 +28,11 @@ def sources_of(causal: CausalModel, ids: Sequence[int], n_prompt: int, unit: Uni
     first. Parts are the lines of the prompt and, as one, what was generated after it; sentences and words do not reach
     over that edge either. A special token is a unit by itself. Raises UsageError for an unknown unit.
     """
-    if unit not in UNITS:
-        raise UsageError(f"no source is a {unit!r}", why=f"there are {', '.join(UNITS)}", fix="--by word")
-    data = causal.pieces.spell(ids)
+    if unit not in SOURCE_KINDS:
+        raise UsageError(f"no source is a {unit!r}", why=f"there are {', '.join(SOURCE_KINDS)}", fix="--by word")
+    data, names = causal.pieces.spell(ids), [causal.pieces.piece(i).token for i in ids]
     if unit == "token":
-        labels = token_labels(data, [causal.pieces.piece(i).token for i in ids])
-        return tuple(Source(p, p + 1, label, "token") for p, label in enumerate(labels))
-    names = [causal.pieces.piece(i).token for i in ids]
+        return tuple(Source(p, p + 1, label, "token") for p, label in enumerate(token_labels(data, names)))
     found: list[Source] = []
     for _, group in groupby(_numbered(data, n_prompt, unit), key=lambda pair: pair[1]):
         positions = [position for position, _ in group]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from tokentape.errors import ExplainError
 from tokentape.explain.deferred import Deferred
-from tokentape.models.anatomy import anatomy_of
+from tokentape.models.anatomy import anatomy_of, first_of, following, state_in
 from tokentape.models.runtime import quiet
 
 __all__ = ["Look", "Survey", "Watch", "eager", "survey_of", "watching"]
@@ -95,8 +95,8 @@ class Watch(TorchFunctionMode):
             self._follow(out, width)
         return out
 
-    def entered(self, given: tuple[Any, ...]) -> None:
-        """A block begins, with what it is given."""
+    def entered(self, states: Any) -> None:
+        """A block begins, with the first tensor of numbers that it is given; None where there is none."""
 
     def left(self, output: Any) -> None:
         """A block ends, with what it hands on."""
@@ -198,24 +198,16 @@ def watching(model: Any, watch: Watch) -> Iterator[Watch]:
     """Within it, ``watch`` sees the model's passes and knows which block is under way. The model is left as it was."""
     above: list[int | None] = []
 
-    def enter(index: int) -> Callable[..., None]:
-        def hook(_: Any, args: Any, kwargs: Any) -> None:
-            above.append(watch.block)
-            watch.block = index
-            watch.entered((*args, *kwargs.values()))
+    def enter(index: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        above.append(watch.block)
+        watch.block = index
+        watch.entered(state_in(args, kwargs))
 
-        return hook
-
-    def leave(_: Any, args: Any, output: Any) -> None:
-        watch.left(output[0] if isinstance(output, (tuple, list)) else output)
+    def leave(index: int, output: Any) -> None:
+        watch.left(first_of(output))
         watch.block = above.pop()
 
-    with ExitStack() as stack:
-        stack.enter_context(eager(model))
-        for index, block in enumerate(anatomy_of(model).blocks):
-            stack.callback(block.register_forward_pre_hook(enter(index), with_kwargs=True).remove)
-            stack.callback(block.register_forward_hook(leave).remove)
-        stack.enter_context(watch)
+    with eager(model), following(anatomy_of(model).blocks, enter, leave), watch:
         yield watch
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,17 @@ from torch import nn
 
 from tokentape.errors import ModelError
 
-__all__ = ["Anatomy", "anatomy_of", "inputs_of", "keeps_rows", "replaced"]
+__all__ = [
+    "Anatomy",
+    "anatomy_of",
+    "first_of",
+    "following",
+    "frozen_parameters",
+    "inputs_of",
+    "keeps_rows",
+    "replaced",
+    "state_in",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +96,58 @@ def replaced(module: nn.Module, value: Callable[[torch.Tensor], torch.Tensor]) -
         return value(output)
 
     return module.register_forward_hook(hook)
+
+
+@contextmanager
+def following(
+    blocks: Sequence[nn.Module],
+    enter: Callable[[int, tuple[Any, ...], dict[str, Any]], Any],
+    leave: Callable[[int, Any], Any],
+) -> Iterator[None]:
+    """Within it, ``enter(index, args, kwargs)`` is called before each block runs and ``leave(index, output)`` behind it.
+
+    What ``enter`` gives, if anything, is ``(args, kwargs)`` to run with instead. A block that stands in the list twice is
+    one module, and has the first of its places for index.
+    """
+
+    def entering(index: int) -> Callable[..., Any]:
+        return lambda module, args, kwargs: enter(index, args, kwargs)
+
+    def leaving(index: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            leave(index, output)
+
+        return hook
+
+    with ExitStack() as stack:
+        for index, block in enumerate(dict.fromkeys(blocks)):
+            stack.callback(block.register_forward_pre_hook(entering(index), with_kwargs=True).remove)
+            stack.callback(block.register_forward_hook(leaving(index)).remove)
+        yield
+
+
+def state_in(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """What a block reads: the first of its inputs that is a tensor of numbers; None without any."""
+    tensors = [given for given in (*args, *kwargs.values()) if isinstance(given, torch.Tensor)]
+    return next((given for given in tensors if given.is_floating_point()), None)
+
+
+def first_of(output: Any) -> Any:
+    """What a block hands on: its output, or the first of several."""
+    return output[0] if isinstance(output, tuple | list) else output
+
+
+@contextmanager
+def frozen_parameters(model: Any) -> Iterator[None]:
+    """Within it, no parameter asks for gradients: what has some depends on what is asked about."""
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in asking:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
 
 
 def _examine(model: Any) -> Anatomy:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,15 @@ from tokentape.views.units import count, duration
 if TYPE_CHECKING:
     from tokentape.data.explanation import Explanation, ReplayCheck, Source
 
-__all__ = ["check_sentence", "explanation_document", "explanation_text", "ledger_sentence", "rows_text", "source_name"]
+__all__ = [
+    "UNITS",
+    "check_sentence",
+    "explanation_document",
+    "explanation_text",
+    "ledger_sentence",
+    "rows_text",
+    "source_name",
+]
 
 NameOf = Callable[[int], str]
 
@@ -26,7 +35,7 @@ BAR = 24
 SHOWN = 0.02
 """Sources below this part of the largest are not named in a sentence."""
 
-_UNITS = {"logit": "logits above the mean", "foil": "logits", "logprob": "nats"}
+UNITS = {"logit": "logits above the mean", "foil": "logits", "logprob": "nats"}
 
 
 def explanation_text(found: Explanation, screen: Screen, name_of: NameOf, meaning: str, *, top: int = 10) -> str:
@@ -87,7 +96,7 @@ def _headline(found: Explanation, row: int, name_of: NameOf) -> str:
     else:
         token, where = name_of(int(found.target_ids[row])), f"position {found.targets[row]}"
     rather = f" rather than {name_of(int(found.foil_ids[row]))}" if found.foil_ids is not None else ""
-    return f"{token}{rather}, {where}: {found.value[row]:.2f} {_UNITS[found.kind]}"
+    return f"{token}{rather}, {where}: {found.value[row]:.2f} {UNITS[found.kind]}"
 
 
 def _sentence(found: Explanation, row: int, name_of: NameOf, k: int) -> str:
@@ -183,14 +192,7 @@ def explanation_document(found: Explanation, name_of: NameOf) -> dict[str, Any]:
         "shares": None if shares is None else shares.tolist(),
         "value": found.value.tolist(),
         "ledger": _ledger(found.ledger),
-        "replay_check": {
-            "largest": found.check.largest,
-            "median": found.check.median,
-            "n": found.check.n,
-            "tolerance": found.check.tolerance,
-            "passed": found.check.passed,
-            "reason": found.check.reason,
-        },
+        "replay_check": asdict(found.check),
         "passes": dict(found.passes),
         "cpu_ns": found.cpu_ns,
         "made": dict(found.made),

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.cells import cell_len
 
-from tokentape.views.drawing import drawn_text, drawn_tokens, quoted
-from tokentape.views.explanation_text import check_sentence
+from tokentape.views.explanation_text import UNITS, check_sentence
 from tokentape.views.screen import Screen, columns, fit, pad
+from tokentape.views.shape import name_alone
 from tokentape.views.text import folded
-from tokentape.views.units import ABSENT
+from tokentape.views.units import ABSENT, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from tokentape.data.layers import DirectAttribution, Lens
-    from tokentape.data.trace import Piece
 
 __all__ = ["direct_text", "lens_text"]
 
 _NAME = 14
 """Cells of the longest name of a token in a cell of the table."""
-
-_UNITS = {"logit": "logits above the mean", "foil": "logits", "logprob": "nats"}
 
 
 def lens_text(lens: Lens, screen: Screen) -> str:
@@ -51,13 +45,13 @@ def lens_text(lens: Lens, screen: Screen) -> str:
 
 def direct_text(found: DirectAttribution, screen: Screen, row: int = 0) -> str:
     """One row's value as a table of layers, the last on top: attention with its strongest head, MLP, what is neither."""
-    target = " + ".join(_name(int(token), found.pieces) for token in _of_row(found, row))
+    target = " + ".join(name_alone(int(token), found.pieces) for token in _of_row(found, row))
     rather = (
         ""
         if found.foil_ids is None or found.together
-        else f" rather than {_name(int(found.foil_ids[row]), found.pieces)}"
+        else f" rather than {name_alone(int(found.foil_ids[row]), found.pieces)}"
     )
-    unit = _UNITS[found.kind]
+    unit = UNITS[found.kind]
     lines = [screen.paint(screen.safe(f"{target}{rather}: {found.value[row]:.3f} {unit}, written by"), "bold")]
     header = ["layer", "attention", "strongest head", "mlp", "other"]
     body = [
@@ -101,20 +95,9 @@ def _strongest(found: DirectAttribution, row: int, layer: int) -> str:
     return f"{head}: {found.heads.data[row, layer, head]:+.3f}"
 
 
-def _name(token_id: int, pieces: Mapping[int, Piece]) -> str:
-    """A token drawn by itself: its text between quotes, a special one by its own name, else its id."""
-    piece = pieces.get(token_id)
-    if piece is None:
-        return f"#{token_id}"
-    if piece.special and piece.token:
-        return drawn_text(piece.token)
-    drawn = drawn_tokens([piece.bytes])[0] if piece.bytes else None
-    return f"#{token_id}" if drawn is None else quoted(drawn)
-
-
 def _sentence(lens: Lens, step: int) -> str:
     """From which layer on the token that stands there is first; else what is."""
-    name, last = _name(int(lens.ids[step]), lens.pieces), lens.n_layers
+    name, last = name_alone(int(lens.ids[step]), lens.pieces), lens.n_layers
     where = f"position {lens.positions[step]}: {name}"
     if not np.ma.getmaskarray(lens.chosen_from)[step]:
         return f"{where} is first {_since(int(lens.chosen_from.data[step]), last)}"
@@ -122,7 +105,7 @@ def _sentence(lens: Lens, step: int) -> str:
         return f"{where} has no rank: the model's logits are no numbers"
     unranked = np.ma.getmaskarray(lens.rank)[step, last]
     rank = "no probability" if unranked else f"rank {lens.rank.data[step, last]:,}"
-    first = _name(int(lens.top_ids.data[step, last, 0]), lens.pieces)
+    first = name_alone(int(lens.top_ids.data[step, last, 0]), lens.pieces)
     return f"{where} has {rank} at the end; {first} is first {_since(int(lens.settled_from.data[step]), last)}"
 
 
@@ -140,7 +123,7 @@ def _column(lens: Lens, step: int, screen: Screen) -> tuple[int, list[tuple[str,
 
 
 def _heading(lens: Lens, step: int, screen: Screen) -> str:
-    name = fit(screen.safe(_name(int(lens.ids[step]), lens.pieces)), _NAME, screen.choose("…", "..."))
+    name = fit(screen.safe(name_alone(int(lens.ids[step]), lens.pieces)), _NAME, screen.choose("…", "..."))
     return f" {name} at {lens.positions[step]}"
 
 
@@ -150,15 +133,10 @@ def _cell(lens: Lens, step: int, layer: int, screen: Screen) -> tuple[str, bool]
     rank = None if np.ma.getmaskarray(lens.rank)[step, layer] else int(lens.rank.data[step, layer])
     # of several that are first, the one that stands there is shown
     best = int(lens.ids[step]) if rank == 1 else int(lens.top_ids.data[step, layer, 0])
-    name = fit(screen.safe(_name(best, lens.pieces)), _NAME, screen.choose("…", "..."))
-    share = _percent(lens.top_logprob.data[step, layer, 0])
+    name = fit(screen.safe(name_alone(best, lens.pieces)), _NAME, screen.choose("…", "..."))
+    share = percent(lens.top_logprob.data[step, layer, 0])
     behind = ABSENT if rank is None else f"{rank:,}"
     return (f"*{name} {share}", True) if rank == 1 else (f" {name} {share} ({behind})", False)
-
-
-def _percent(logprob: float) -> str:
-    share = 100 * math.exp(logprob)
-    return "<1%" if share < 0.5 else f"{share:.0f}%"
 
 
 def _head(lens: Lens, step: int, width: int, screen: Screen) -> str:

@@ -14,9 +14,9 @@ from tokentape.views.units import ABSENT
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
-    from tokentape.data.trace import Trace
+    from tokentape.data.trace import Piece, Trace
 
-__all__ = ["Candidate", "TokenRow", "plain_columns", "token_name", "token_names", "token_rows"]
+__all__ = ["Candidate", "TokenRow", "name_alone", "plain_columns", "token_name", "token_names", "token_rows"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,9 @@ def plain_columns(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
     return {name: list(np.ma.asarray(column).tolist()) for name, column in columns.items()}
 
 
-def token_name(token_id: int | None, drawn: str | None, tape: Tape) -> str:
+def token_name(token_id: int | None, drawn: str | None, pieces: Mapping[int, Piece]) -> str:
     """How a token is shown: its text between quotes, a special token by its own name, else its id."""
-    piece = None if token_id is None else tape.pieces.get(token_id)
+    piece = None if token_id is None else pieces.get(token_id)
     if piece is not None and piece.special and piece.token:
         return drawn_text(piece.token)
     if drawn is not None:
@@ -88,11 +88,18 @@ def token_name(token_id: int | None, drawn: str | None, tape: Tape) -> str:
     return ABSENT if token_id is None else f"#{token_id}"
 
 
+def name_alone(token_id: int, pieces: Mapping[int, Piece]) -> str:
+    """How a token is shown that stands by itself."""
+    piece = pieces.get(token_id)
+    drawn = drawn_tokens([piece.bytes])[0] if piece is not None and piece.bytes else None
+    return token_name(token_id, drawn, pieces)
+
+
 def token_names(trace: Trace, tape: Tape) -> list[str]:
     """How each token of a trace is shown, in its place."""
     ids = plain_columns({"id": trace.tokens["id"]})["id"]
     drawn = drawn_tokens(trace.token_bytes)
-    return [token_name(token_id, text, tape) for token_id, text in zip(ids, drawn, strict=True)]
+    return [token_name(token_id, text, tape.pieces) for token_id, text in zip(ids, drawn, strict=True)]
 
 
 def _candidates(trace: Trace, tape: Tape) -> list[tuple[Candidate, ...]]:
@@ -103,9 +110,6 @@ def _candidates(trace: Trace, tape: Tape) -> list[tuple[Candidate, ...]]:
         pairs = [(i, p) for i, p in zip(row_ids, row_logprobs, strict=True) if i is not None]
         for token_id, _ in pairs:
             if token_id not in names:
-                piece = tape.pieces.get(token_id)
-                names[token_id] = token_name(
-                    token_id, drawn_tokens([piece.bytes])[0] if piece and piece.bytes else None, tape
-                )
+                names[token_id] = name_alone(token_id, tape.pieces)
         rows.append(tuple(Candidate(names[i], i, p) for i, p in pairs))
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from tokentape.views.drawing import drawn_text
 from tokentape.views.screen import Screen, columns, fit
 from tokentape.views.shape import TokenRow, token_rows
 from tokentape.views.sparkline import sparkline
-from tokentape.views.units import ABSENT, count, duration
+from tokentape.views.units import ABSENT, count, duration, percent
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -150,16 +149,11 @@ def _number(value: float | None) -> str:
     return ABSENT if value is None else f"{value:.3f}"
 
 
-def _percent(logprob: float) -> str:
-    share = 100 * math.exp(logprob)
-    return "<1%" if share < 0.5 else f"{share:.0f}%"
-
-
 def _likely(row: TokenRow, screen: Screen, width: int) -> str:
     """As many whole candidates as there is room for, with their probabilities."""
     text = ""
     for candidate in row.candidates:
-        entry = f"{screen.safe(candidate.name)} {_percent(candidate.logprob)}"
+        entry = f"{screen.safe(candidate.name)} {percent(candidate.logprob)}"
         longer = f"{text}  {entry}" if text else entry
         if cell_len(longer) > width:
             break

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import datetime
 
-__all__ = ["bytes_text", "count", "duration", "moment", "rate"]
+__all__ = ["bytes_text", "count", "duration", "moment", "percent", "rate"]
 
 ABSENT = "n/a"
 """What is shown for a null."""
@@ -39,6 +39,12 @@ def bytes_text(size: int | None) -> str:
             return f"{size} B" if unit == "B" else f"{_three(value)} {unit}"
         value /= 1024
     raise AssertionError
+
+
+def percent(logprob: float) -> str:
+    """A probability in whole percent, from its logarithm."""
+    share = 100 * math.exp(logprob)
+    return "<1%" if share < 0.5 else f"{share:.0f}%"
 
 
 def count(n: int, noun: str) -> str:
