@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tokentape.explain.evaluation import Evaluation
+from tokentape.explain.judging.evaluation import Evaluation
 
 COLUMNS = {
     "hit": "hit@1", "mass": "mass", "mass_related": "related", "abpc_neutral": "ABPC neutral", "abpc_random": "ABPC random",

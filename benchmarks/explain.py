@@ -13,7 +13,8 @@ question is put twice: for the logit of the answer's first own token above that 
 word were another, and above the mean of the vocabulary. Sources are tokens. A *hit*: the most relevant token is one of the
 decisive word's (nearly all of these are one token); ties are broken by chance. *Mass* is the share of positive relevance on the
 decisive word, *related* that on it and on words that point at it. *ABPC*, comprehensiveness and sufficiency, by a neutral token
-and by random ones, are those of `tokentape.explain.faithfulness`, the latter two as means over 10, 20 and 50 % of the sources.
+and by random ones, are those of `tokentape.explain.judging.faithfulness`, the latter two as means over 10, 20 and 50 % of the
+sources.
 *loo* is the rank correlation with leave-one-out, *first* the share of position 0. CPU seconds are those of the method, on one
 thread. Intervals are of 95 %, by Wilson for hits, by bootstrap over items otherwise.
 
@@ -56,12 +57,12 @@ from _explain_tables import (
 )
 
 from tokentape.errors import ExplainError, UsageError
-from tokentape.explain.evaluation import Evaluation
-from tokentape.explain.faithfulness import Explainer, evaluate, explainers, random_order
+from tokentape.explain.judging.evaluation import Evaluation
+from tokentape.explain.judging.faithfulness import Explainer, evaluate, explainers, random_order
+from tokentape.explain.judging.sanity import foil_swap, parameter_randomisation
 from tokentape.explain.methods import METHODS
 from tokentape.explain.question import Attribution, Kind, Question
 from tokentape.explain.replay import Passes, Replay
-from tokentape.explain.sanity import foil_swap, parameter_randomisation
 from tokentape.models.anatomy import anatomy_of
 from tokentape.models.causal import CausalModel, load
 from tokentape.world.evidence import TASKS as DEMO_TASKS
@@ -454,7 +455,7 @@ def _cost_row(name: str, rounds: Sequence[tuple[float, int, int]], theirs: Seque
 MEMORY = """
 import json, resource, sys
 import torch
-from tokentape.explain.attention import attend
+from tokentape.explain.attention.summary import attend
 from tokentape.explain.replay import Replay
 from tokentape.models.causal import load
 

@@ -16,7 +16,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 import every_family
 import families
 from tokentape.errors import ExplainError
-from tokentape.explain.affine import AffineReplay, Shares, frozen_norms
+from tokentape.explain.affine.graph import AffineReplay, Shares, frozen_norms
 from tokentape.explain.question import Question
 from tokentape.explain.replay import Replay
 from tokentape.models.causal import CausalModel

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from tokentape.errors import ExplainError
-from tokentape.explain.affine_attention import attention, softmax
-from tokentape.explain.affine_books import Books
-from tokentape.explain.affine_rules import Rules
-from tokentape.explain.affine_units import line_units
+from tokentape.explain.affine.attention import attention, softmax
+from tokentape.explain.affine.books import Books
+from tokentape.explain.affine.rules import Rules
+from tokentape.explain.affine.units import line_units
 
 N, D = 6, 4
 Tensor = torch.Tensor

@@ -11,14 +11,14 @@ from lively import IDS, TWENTY_ONE, assert_untouched, footprint, replay_of
 
 import every_family
 from tokentape.errors import ExplainError
-from tokentape.explain import alti as home
-from tokentape.explain.affine import frozen_norms
-from tokentape.explain.alti import alti_logit
+from tokentape.explain.affine.graph import frozen_norms
+from tokentape.explain.attention import alti as home
+from tokentape.explain.attention.alti import alti_logit
+from tokentape.explain.attention.stream import Addition, Stream
+from tokentape.explain.attention.transformed import Transformed
+from tokentape.explain.attention.watching import watching
 from tokentape.explain.question import Question
 from tokentape.explain.replay import Replay
-from tokentape.explain.stream import Addition, Stream
-from tokentape.explain.transformed import Transformed
-from tokentape.explain.watching import watching
 
 QUESTION = Question((3, 7, 10))
 NETWORKS = {"gpt2": taken_apart.gpt2, "llama": taken_apart.llama}

@@ -13,9 +13,9 @@ from lively import assert_untouched, footprint
 
 import every_family
 from tokentape.errors import ExplainError, UsageError
-from tokentape.explain.attention import AttentionSummary, attend
+from tokentape.explain.attention.summary import AttentionSummary, attend
+from tokentape.explain.attention.watching import Look, Watch, eager, survey_of, watching
 from tokentape.explain.replay import Replay
-from tokentape.explain.watching import Look, Watch, eager, survey_of, watching
 
 QUICK = ("bloom", "falcon", "gpt2", "llama", "mistral", "gemma2", "gpt_oss", "diffllama", "jamba", "xglm")
 BLIND = {
@@ -214,7 +214,7 @@ def test_model_is_left_as_it_was(family: str, monkeypatch: pytest.MonkeyPatch) -
     def broken(*_: Any) -> None:
         raise KeyError("in the middle of a pass")
 
-    monkeypatch.setattr("tokentape.explain.attention._Gathered.add", broken)
+    monkeypatch.setattr("tokentape.explain.attention.summary._Gathered.add", broken)
     with pytest.raises(KeyError):
         attend(replay)
     assert_untouched(before, model)
@@ -232,7 +232,7 @@ def test_places_that_are_no_tokens_are_refused() -> None:
 MEASURED = """
     import resource, sys, torch
     from transformers import AutoModelForCausalLM, BloomConfig
-    from tokentape.explain.attention import attend
+    from tokentape.explain.attention.summary import attend
     from tokentape.explain.replay import Replay
     from tokentape.models.causal import CausalModel
 

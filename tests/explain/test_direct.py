@@ -16,11 +16,11 @@ import every_family
 from explain.lively import IDS, TWENTY_ONE, assert_untouched, footprint, lively, replay_of
 from tokentape.data.layers import DirectAttribution
 from tokentape.errors import ExplainError, UsageError
-from tokentape.explain.direct import direct
+from tokentape.explain.layers.direct import direct
+from tokentape.explain.layers.readout import readout_of
+from tokentape.explain.layers.tail import residual_stream, tail_of
 from tokentape.explain.question import Kind, Question
-from tokentape.explain.readout import readout_of
 from tokentape.explain.replay import Replay
-from tokentape.explain.tail import residual_stream, tail_of
 
 TARGETS = (4, 7, 10)
 FOILS = {"foil": (9, 10, 11)}
@@ -243,7 +243,7 @@ def test_the_second_token_of_a_sequence_can_be_asked_about(family: str) -> None:
 
 
 def test_many_targets_go_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    import tokentape.explain.readout as readout_module
+    import tokentape.explain.layers.readout as readout_module
 
     replay = replay_of("gptj")
     whole = direct(replay, asked("foil"))

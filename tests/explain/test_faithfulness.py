@@ -14,18 +14,18 @@ import torch
 from torch import nn
 
 import families
-import tokentape.explain.deletion as deletion_module
-import tokentape.explain.occlusion as occlusion
-import tokentape.explain.standins as standins
+import tokentape.explain.judging.deletion as deletion_module
+import tokentape.explain.replacing.occlusion as occlusion
+import tokentape.explain.replacing.standins as standins
 from tokentape.errors import ExplainError, UsageError
-from tokentape.explain.deletion import Curves, Deletion, curves, order
-from tokentape.explain.estimates import bootstrapped, paired, rank_correlation, wilson
-from tokentape.explain.evaluation import GRID, Evaluation
-from tokentape.explain.faithfulness import evaluate, explainers, random_order
+from tokentape.explain.judging.deletion import Curves, Deletion, curves, order
+from tokentape.explain.judging.estimates import bootstrapped, paired, rank_correlation, wilson
+from tokentape.explain.judging.evaluation import GRID, Evaluation
+from tokentape.explain.judging.faithfulness import evaluate, explainers, random_order
 from tokentape.explain.methods import METHODS
 from tokentape.explain.question import Attribution, Question
+from tokentape.explain.replacing.standins import fills
 from tokentape.explain.replay import Replay
-from tokentape.explain.standins import fills
 from tokentape.models.causal import CausalModel
 
 VOCAB = 40

@@ -13,13 +13,13 @@ from lively import IDS, TWENTY_ONE, assert_untouched, footprint, lively, replay_
 
 import every_family
 from tokentape.errors import ExplainError, UsageError
-from tokentape.explain import backward, path
-from tokentape.explain.baselines import baseline_entries, entry_vectors
-from tokentape.explain.choices import Unbroken
-from tokentape.explain.gradients import input_x_gradient, integrated_gradients
+from tokentape.explain.gradients import backward, path
+from tokentape.explain.gradients.attribution import input_x_gradient, integrated_gradients
+from tokentape.explain.gradients.baselines import baseline_entries, entry_vectors
+from tokentape.explain.gradients.choices import Unbroken
 from tokentape.explain.question import Question
+from tokentape.explain.replacing.standins import neutral_id
 from tokentape.explain.replay import Replay
-from tokentape.explain.standins import neutral_id
 
 TARGETS = (3, 7, 10)
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 import every_family
-import tokentape.explain.lens as lens_module
-import tokentape.explain.tail as tail_module
+import tokentape.explain.layers.lens as lens_module
+import tokentape.explain.layers.tail as tail_module
 from explain.lively import IDS, N_PROMPT, TWENTY_ONE, assert_untouched, footprint, lively, replay_of
 from tokentape.data.explanation import ReplayCheck
 from tokentape.data.layers import Lens
 from tokentape.errors import ExplainError, UsageError
-from tokentape.explain.lens import lens
+from tokentape.explain.layers.lens import lens
 from tokentape.explain.replay import Replay
 from tokentape.models.anatomy import inputs_of
 from tokentape.models.causal import load

@@ -8,8 +8,8 @@ import torch
 from lively import IDS, assert_untouched, footprint, lively, replay_of
 
 from tokentape.errors import UsageError
-from tokentape.explain.marginalization import input_marginalization
 from tokentape.explain.question import Question
+from tokentape.explain.replacing.marginalization import input_marginalization
 from tokentape.explain.replay import Replay
 
 

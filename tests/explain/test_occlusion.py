@@ -15,10 +15,10 @@ from lively import assert_untouched, footprint, lively
 import every_family
 import families
 from tokentape.errors import UsageError
-from tokentape.explain.occlusion import leave_one_out
 from tokentape.explain.question import Question
+from tokentape.explain.replacing.occlusion import leave_one_out
+from tokentape.explain.replacing.standins import neutral_id
 from tokentape.explain.replay import Replay
-from tokentape.explain.standins import neutral_id
 from tokentape.models.anatomy import inputs_of
 from tokentape.models.causal import CausalModel
 

@@ -10,12 +10,12 @@ from lively import IDS, assert_untouched, footprint, replay_of
 
 import every_family
 from tokentape.errors import ExplainError, OutOfMemory
-from tokentape.explain import rollout as home
+from tokentape.explain.attention import rollout as home
+from tokentape.explain.attention.rollout import last_row_attention, rollout, value_rollout
+from tokentape.explain.attention.transformed import Transformed
 from tokentape.explain.methods import method_named
 from tokentape.explain.question import Question
 from tokentape.explain.replay import Replay
-from tokentape.explain.rollout import last_row_attention, rollout, value_rollout
-from tokentape.explain.transformed import Transformed
 
 QUESTION = Question((3, 7, 10))
 NETWORKS = {"gpt2": taken_apart.gpt2, "llama": taken_apart.llama}
@@ -91,7 +91,7 @@ def test_sources_sent_one_by_one_give_the_same(family: str, monkeypatch: pytest.
 def test_pieces_of_sources_give_the_same(elements: int, monkeypatch: pytest.MonkeyPatch) -> None:
     replay = replay_of("bloom")
     whole = value_rollout(replay, QUESTION)
-    monkeypatch.setattr("tokentape.explain.transformed.ELEMENTS", elements)
+    monkeypatch.setattr("tokentape.explain.attention.transformed.ELEMENTS", elements)
     np.testing.assert_allclose(value_rollout(replay, QUESTION).relevance, whole.relevance, atol=1e-6)
 
 

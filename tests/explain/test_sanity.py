@@ -11,10 +11,10 @@ import torch
 import every_family
 import families
 from tokentape.errors import UsageError
-from tokentape.explain.estimates import rank_correlation
+from tokentape.explain.judging.estimates import rank_correlation
+from tokentape.explain.judging.sanity import foil_swap, parameter_randomisation, randomised, stages_of
 from tokentape.explain.question import Attribution, Question
 from tokentape.explain.replay import Replay
-from tokentape.explain.sanity import foil_swap, parameter_randomisation, randomised, stages_of
 
 
 def items(family: str, n: int = 6, length: int = 24) -> list[tuple[Replay, Question]]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from tokentape.explain.sums import Sums, expanded
+from tokentape.explain.layers.sums import Sums, expanded
 
 X = torch.randn(1, 5, 4, generator=torch.Generator().manual_seed(0))
 W = torch.randn(4, 4, generator=torch.Generator().manual_seed(1))

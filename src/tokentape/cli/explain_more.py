@@ -25,7 +25,7 @@ MOST_TARGETS = 40
 
 def lens(tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool) -> None:
     """Print what each layer would have said at each of the targets."""
-    from tokentape.explain.lens import lens as read_lens
+    from tokentape.explain.layers.lens import lens as read_lens
     from tokentape.views.lens_text import lens_text
     from tokentape.views.screen import Screen
 
@@ -41,8 +41,8 @@ def direct(
     tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool
 ) -> None:
     """Print what each part of each block added to the value of each target."""
-    from tokentape.explain.direct import direct as added
     from tokentape.explain.explaining import question_of
+    from tokentape.explain.layers.direct import direct as added
     from tokentape.views.lens_text import direct_text
     from tokentape.views.screen import Screen
 
@@ -60,8 +60,8 @@ def evaluate(
     tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool
 ) -> None:
     """Hold the methods (all, or the one that is named) against tokens of the trace, and print the table."""
-    from tokentape.explain.faithfulness import evaluate as judged
-    from tokentape.explain.faithfulness import random_order
+    from tokentape.explain.judging.faithfulness import evaluate as judged
+    from tokentape.explain.judging.faithfulness import random_order
     from tokentape.explain.methods import METHODS
     from tokentape.views.evaluation_text import evaluation_text
     from tokentape.views.screen import Screen

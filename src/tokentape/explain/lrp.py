@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tokentape.explain.affine import AffineReplay, Shares
-from tokentape.explain.affine_books import KINDS
+from tokentape.explain.affine.books import KINDS
+from tokentape.explain.affine.graph import AffineReplay, Shares
 from tokentape.explain.question import Attribution, Question
 from tokentape.explain.replay import Replay
 

@@ -52,42 +52,42 @@ class Method:
 # 0.5), for the residual stream and the causal mask alone give near tokens more than far ones.
 _TABLE = (
     Method(
-        "input_x_gradient", "tokentape.explain.gradients:input_x_gradient",
+        "input_x_gradient", "tokentape.explain.gradients.attribution:input_x_gradient",
         "how the value changes with each token's vector, times that vector",
         lambda rows, tokens, segments: (1 + -(-rows // 16), rows),
     ),
     Method(
-        "integrated_gradients", "tokentape.explain.gradients:integrated_gradients",
+        "integrated_gradients", "tokentape.explain.gradients.attribution:integrated_gradients",
         "gradients summed along the way from a neutral input; the shares add up to the change of the value",
         lambda rows, tokens, segments: (2 + 64, 64 * rows),
     ),
     Method(
-        "leave_one_out", "tokentape.explain.occlusion:leave_one_out",
+        "leave_one_out", "tokentape.explain.replacing.occlusion:leave_one_out",
         "how far the value falls when a source is replaced by neutral tokens",
         lambda rows, tokens, segments: (1 + segments, 0),
     ),
     Method(
-        "input_marginalization", "tokentape.explain.marginalization:input_marginalization",
+        "input_marginalization", "tokentape.explain.replacing.marginalization:input_marginalization",
         "how far the value falls on average if a token is drawn again from what the model expected in its place",
         lambda rows, tokens, segments: (2 + 16 * tokens, 0),
     ),
     Method(
-        "attention", "tokentape.explain.rollout:last_row_attention",
+        "attention", "tokentape.explain.attention.rollout:last_row_attention",
         "mean attention weight of the last row over layers and heads; no statement about causes",
         lambda rows, tokens, segments: (1, 0), contrastive=False,
     ),
     Method(
-        "rollout", "tokentape.explain.rollout:rollout",
+        "rollout", "tokentape.explain.attention.rollout:rollout",
         "attention weights multiplied through the layers, residual stream included",
         lambda rows, tokens, segments: (1, 0), parameters=False, contrastive=False,
     ),
     Method(
-        "value_rollout", "tokentape.explain.rollout:value_rollout",
+        "value_rollout", "tokentape.explain.attention.rollout:value_rollout",
         "the same with the norms of what attention carries, not its weights alone",
         lambda rows, tokens, segments: (1, 0), parameters=False, contrastive=False,
     ),
     Method(
-        "alti_logit", "tokentape.explain.alti:alti_logit",
+        "alti_logit", "tokentape.explain.attention.alti:alti_logit",
         "a decomposed forward pass: what each head and layer adds to the logit, traced to tokens by ALTI",
         lambda rows, tokens, segments: (2, 1),
     ),

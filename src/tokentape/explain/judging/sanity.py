@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from tokentape.errors import UsageError
-from tokentape.explain.estimates import Estimate, bootstrapped, rank_correlation
-from tokentape.explain.faithfulness import Explainer, explainers
+from tokentape.explain.judging.estimates import Estimate, bootstrapped, rank_correlation
+from tokentape.explain.judging.faithfulness import Explainer, explainers
 from tokentape.explain.question import Question
 from tokentape.explain.replay import Progress, Replay
 from tokentape.models.anatomy import anatomy_of

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from tokentape.errors import ExplainError, OutOfMemory
-from tokentape.explain.affine import frozen_norms
+from tokentape.explain.affine.graph import frozen_norms
+from tokentape.explain.attention.stream import Addition, Stream
+from tokentape.explain.attention.transformed import Transformed, raised
+from tokentape.explain.attention.watching import Look, Survey, Watch, survey_of, watching
 from tokentape.explain.question import Attribution, Question
 from tokentape.explain.replay import Progress, Replay
-from tokentape.explain.stream import Addition, Stream
-from tokentape.explain.transformed import Transformed, raised
-from tokentape.explain.watching import Look, Survey, Watch, survey_of, watching
 from tokentape.models.anatomy import frozen_parameters
 
 __all__ = ["MAX_BYTES", "Rolled", "answer", "last_row_attention", "rollout", "surveyed", "value_rollout", "watched"]

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from tokentape.explain.affine_books import Books, masking
+from tokentape.explain.affine.books import Books, masking
 
 __all__ = ["line", "line_units"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from tokentape.errors import ExplainError
-from tokentape.explain.choices import Unbroken
+from tokentape.explain.gradients.choices import Unbroken
 from tokentape.explain.question import Question
 from tokentape.explain.replay import HEAD_BYTES, Replay
 from tokentape.models.failures import is_out_of_memory

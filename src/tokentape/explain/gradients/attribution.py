@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.errors import UsageError
-from tokentape.explain.backward import contracted, parts
-from tokentape.explain.baselines import Baseline, baseline_entries, entry_vectors
-from tokentape.explain.path import Integral, integrated
+from tokentape.explain.gradients.backward import contracted, parts
+from tokentape.explain.gradients.baselines import Baseline, baseline_entries, entry_vectors
+from tokentape.explain.gradients.path import Integral, integrated
 from tokentape.explain.question import Attribution, Question
+from tokentape.explain.replacing.standins import neutral_id
 from tokentape.explain.replay import Progress, Replay
-from tokentape.explain.standins import neutral_id
 
 __all__ = ["input_x_gradient", "integrated_gradients"]
 

@@ -13,8 +13,8 @@ import torch
 from tokentape.data.columns import frozen
 from tokentape.data.trace import Masked
 from tokentape.errors import UsageError
+from tokentape.explain.attention.watching import Look, Survey, Watch, survey_of, watching
 from tokentape.explain.replay import Replay
-from tokentape.explain.watching import Look, Survey, Watch, survey_of, watching
 
 __all__ = ["AttentionSummary", "TopSources", "attend"]
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 import torch
 from torch.autograd.graph import GradientEdge
 
+from tokentape.explain.layers.sums import Factor, Node, Sums, expanded, times
 from tokentape.explain.replay import Replay
-from tokentape.explain.sums import Factor, Node, Sums, expanded, times
 from tokentape.models.anatomy import first_of, following, inputs_of, state_in
 
 __all__ = ["Branches", "Heads", "Label", "branches_of", "chain"]

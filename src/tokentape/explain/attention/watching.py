@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from tokentape.errors import ExplainError
-from tokentape.explain.deferred import Deferred
+from tokentape.explain.attention.deferred import Deferred
 from tokentape.models.anatomy import anatomy_of, first_of, following, state_in
 from tokentape.models.runtime import quiet
 

@@ -3,7 +3,7 @@
 Every operation of the network is replaced by an affine map that has the same value there, ``y = J x + c`` with ``J`` held.
 Relevance of a token is then ``x * g``, ``g`` the gradient of the whole map at it, and what is left of the value belongs
 to the constants: ``value = sum_t <x_t, g_t> + sum <c, g_c>``, the *ledger*. Which map stands for which operation is
-said in ``affine_rules``. Nothing is patched: torch hands every function that is called to the rules while the forward
+said in ``rules``. Nothing is patched: torch hands every function that is called to the rules while the forward
 pass runs, and hooks that are needed besides are taken off behind it.
 """
 
@@ -19,14 +19,14 @@ import numpy.typing as npt
 import torch
 
 from tokentape.errors import ExplainError
-from tokentape.explain.affine_books import KINDS, Books, Kind
-from tokentape.explain.affine_norms import FrozenNorms
-from tokentape.explain.affine_rules import Rules
-from tokentape.explain.affine_units import line_units
-from tokentape.explain.backward import gradients
+from tokentape.explain.affine.books import KINDS, Books, Kind
+from tokentape.explain.affine.norms import FrozenNorms
+from tokentape.explain.affine.rules import Rules
+from tokentape.explain.affine.units import line_units
+from tokentape.explain.attention.watching import eager
+from tokentape.explain.gradients.backward import gradients
 from tokentape.explain.question import Question
 from tokentape.explain.replay import Replay
-from tokentape.explain.watching import eager
 from tokentape.models.anatomy import following, frozen_parameters, replaced
 
 __all__ = ["AffineReplay", "Shares", "frozen_norms"]

@@ -16,8 +16,8 @@ import torch
 from tokentape.data.layers import Lens
 from tokentape.data.trace import Piece
 from tokentape.errors import UsageError
+from tokentape.explain.layers.tail import ELEMENTS, Stream, Tail, residual_stream, tail_of
 from tokentape.explain.replay import Replay
-from tokentape.explain.tail import ELEMENTS, Stream, Tail, residual_stream, tail_of
 
 __all__ = ["lens", "pieces_named"]
 

@@ -1,7 +1,7 @@
 """Faithfulness: does a method name the sources on which the model's answer rests?
 
 Two tests, neither of which asks whether an explanation looks right. *Replace* what it names and see how the value falls
-(:mod:`tokentape.explain.deletion`): no truth is needed, but the model is asked about inputs it may never have seen. *Plant*
+(:mod:`tokentape.explain.judging.deletion`): no truth is needed, but the model is asked about inputs it may never have seen. *Plant*
 evidence, and see whether the explanation finds it: there the truth is known, and the input is ordinary.
 
 Figures of one item, ``OP`` an operator, ``Q`` a percentage:
@@ -38,13 +38,13 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.errors import ExplainError, UsageError
-from tokentape.explain.deletion import Bools, Deletion, Order, curves, order
-from tokentape.explain.estimates import RESAMPLES, rank_correlation
-from tokentape.explain.evaluation import GRID, Evaluation
+from tokentape.explain.judging.deletion import Bools, Deletion, Order, curves, order
+from tokentape.explain.judging.estimates import RESAMPLES, rank_correlation
+from tokentape.explain.judging.evaluation import GRID, Evaluation
 from tokentape.explain.methods import Method, method_named
 from tokentape.explain.question import Attribution, Question
+from tokentape.explain.replacing.standins import OPERATORS, fills
 from tokentape.explain.replay import Passes, Progress, Replay
-from tokentape.explain.standins import OPERATORS, fills
 
 __all__ = ["PERCENTS", "Explainer", "evaluate", "explainers", "random_order"]
 
@@ -109,7 +109,7 @@ def evaluate(
 
     ``methods`` are names of the table, or functions ``(replay, question) -> Attribution``; ``evidence`` has for each pair
     the positions that decide the target, or None, ``related`` those that point at them. All visible sources may be
-    replaced, by each of the ``operators`` (:data:`~tokentape.explain.standins.OPERATORS`; ``random`` with that many
+    replaced, by each of the ``operators`` (:data:`~tokentape.explain.replacing.standins.OPERATORS`; ``random`` with that many
     ``draws``, the same for all methods); curves have at most ``steps`` steps. Sources to which a method gives NaN are never
     replaced for it. Equal arguments give equal figures, CPU seconds apart. ``progress`` is told how many pairs are done,
     and of how many.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from tokentape.errors import ExplainError
-from tokentape.explain.stream import Addition
+from tokentape.explain.attention.stream import Addition
 
 __all__ = ["Measure", "Transformed", "raised"]
 

@@ -2,7 +2,7 @@
 
 The final state of the row before a target is the sum of what its residual stream began with and of all that was added to
 it; the target's value reads that sum linearly, norms frozen. Attention's additions are themselves sums over the tokens of
-the layer below (:mod:`tokentape.explain.transformed`), and those tokens are traced to the input by the mixing matrices
+the layer below (:mod:`tokentape.explain.attention.transformed`), and those tokens are traced to the input by the mixing matrices
 ALTI multiplied through the layers.
 """
 
@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from tokentape.errors import ExplainError
-from tokentape.explain.affine import frozen_norms
+from tokentape.explain.affine.graph import frozen_norms
+from tokentape.explain.attention.rollout import Rolled, answer, surveyed, watched
+from tokentape.explain.attention.stream import Addition, DirectPath, Stream
+from tokentape.explain.attention.transformed import Transformed
 from tokentape.explain.question import Attribution, Question
 from tokentape.explain.replay import Progress, Replay
-from tokentape.explain.rollout import Rolled, answer, surveyed, watched
-from tokentape.explain.stream import Addition, DirectPath, Stream
-from tokentape.explain.transformed import Transformed
 from tokentape.models.anatomy import frozen_parameters
 
 __all__ = ["alti_logit"]

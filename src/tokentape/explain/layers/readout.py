@@ -11,9 +11,9 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from tokentape.errors import ExplainError
-from tokentape.explain.affine_norms import held_scale, linear_norm, name_of
+from tokentape.explain.affine.norms import held_scale, linear_norm, name_of
+from tokentape.explain.layers.tail import ELEMENTS, Tail
 from tokentape.explain.question import Question
-from tokentape.explain.tail import ELEMENTS, Tail
 
 __all__ = ["Readout", "readout_of"]
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tokentape.explain.backward import BATCH_TOKENS, contracted, recorded
-from tokentape.explain.choices import Kept, Noted, Unbroken
+from tokentape.explain.gradients.backward import BATCH_TOKENS, contracted, recorded
+from tokentape.explain.gradients.choices import Kept, Noted, Unbroken
 from tokentape.explain.question import Question
 from tokentape.explain.replay import HEAD_BYTES, Replay
 

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from tokentape.explain.question import Attribution, Question
-from tokentape.explain.replacing import Change, fallen
+from tokentape.explain.replacing.fallen import Change, fallen
+from tokentape.explain.replacing.standins import checked_id, fills, neutral_id
 from tokentape.explain.replay import Progress, Replay
-from tokentape.explain.standins import checked_id, fills, neutral_id
 
 __all__ = ["leave_one_out"]
 
@@ -32,8 +32,8 @@ def leave_one_out(
 ) -> Attribution:
     """How far each value falls when a segment is replaced as a whole: ``value - value(replaced)``, all targets from one pass.
 
-    ``replacement`` is ``"neutral"`` (the token that says least, see :mod:`~tokentape.explain.standins`), the id of another
-    token, or ``"random"``: the mean over ``draws`` draws of ordinary tokens. What stands before a segment is computed
+    ``replacement`` is ``"neutral"`` (the token that says least, see :mod:`~tokentape.explain.replacing.standins`), the id of
+    another token, or ``"random"``: the mean over ``draws`` draws of ordinary tokens. What stands before a segment is computed
     once and kept as keys and values, where the model's cache can be gone on with; ``notes["prefix"]`` says whether. The
     numbers are those of a whole pass for each segment, up to rounding. Raises UsageError for a replacement that does not
     exist, OutOfMemory.

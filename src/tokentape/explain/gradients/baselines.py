@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from tokentape.errors import UsageError
+from tokentape.explain.replacing.standins import CHUNK, checked_id, fills, neutral_id
 from tokentape.explain.replay import Passes, Replay
-from tokentape.explain.standins import CHUNK, checked_id, fills, neutral_id
 
 __all__ = ["BASELINES", "Baseline", "baseline_entries", "entry_vectors"]
 

@@ -17,14 +17,14 @@ import torch
 
 from tokentape.data.layers import DirectAttribution
 from tokentape.errors import ExplainError
-from tokentape.explain.affine_norms import linear_norm
-from tokentape.explain.branches import Branches, Heads, branches_of, chain
-from tokentape.explain.lens import pieces_named
+from tokentape.explain.affine.norms import linear_norm
+from tokentape.explain.layers.branches import Branches, Heads, branches_of, chain
+from tokentape.explain.layers.lens import pieces_named
+from tokentape.explain.layers.readout import Readout, readout_of
+from tokentape.explain.layers.sums import Factor, Node, Sums, expanded
+from tokentape.explain.layers.tail import no_stream, residual_stream, rows_of, tail_of
 from tokentape.explain.question import Question
-from tokentape.explain.readout import Readout, readout_of
 from tokentape.explain.replay import Replay
-from tokentape.explain.sums import Factor, Node, Sums, expanded
-from tokentape.explain.tail import no_stream, residual_stream, rows_of, tail_of
 from tokentape.models.anatomy import first_of, following, state_in
 
 __all__ = ["direct"]

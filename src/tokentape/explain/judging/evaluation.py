@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.errors import UsageError
-from tokentape.explain.estimates import Estimate, Paired, bootstrapped, paired, wilson
+from tokentape.explain.judging.estimates import Estimate, Paired, bootstrapped, paired, wilson
 
 __all__ = ["GRID", "Evaluation", "Row"]
 

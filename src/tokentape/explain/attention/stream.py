@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from tokentape.errors import ExplainError
-from tokentape.explain.affine_norms import name_of
-from tokentape.explain.sums import NORMS, SAME
-from tokentape.explain.watching import Look, Watch
+from tokentape.explain.affine.norms import name_of
+from tokentape.explain.attention.watching import Look, Watch
+from tokentape.explain.layers.sums import NORMS, SAME
 
 __all__ = ["Addition", "Carried", "DirectPath", "Stream"]
 

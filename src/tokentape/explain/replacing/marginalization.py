@@ -15,9 +15,9 @@ import torch
 
 from tokentape.errors import UsageError
 from tokentape.explain.question import Attribution, Question
-from tokentape.explain.replacing import Change, fallen
+from tokentape.explain.replacing.fallen import Change, fallen
+from tokentape.explain.replacing.standins import fills
 from tokentape.explain.replay import HEAD_BYTES, Progress, Replay
-from tokentape.explain.standins import fills
 
 __all__ = ["input_marginalization"]
 

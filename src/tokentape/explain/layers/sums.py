@@ -10,7 +10,7 @@ import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from tokentape.explain.affine_norms import name_of
+from tokentape.explain.affine.norms import name_of
 
 __all__ = ["NORMS", "SAME", "Factor", "Node", "Sums", "expanded", "times"]
 

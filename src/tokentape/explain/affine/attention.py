@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from tokentape.explain.affine_books import Books, bounded, shared
+from tokentape.explain.affine.books import Books, bounded, shared
 
 __all__ = ["attention", "softmax", "softmax_call"]
 

@@ -10,10 +10,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from tokentape.errors import ExplainError
-from tokentape.explain.affine_attention import attention, softmax_call
-from tokentape.explain.affine_books import Books, bounded, shared
-from tokentape.explain.affine_norms import Normed, held_scale, linear_norm, name_of
-from tokentape.explain.affine_units import line
+from tokentape.explain.affine.attention import attention, softmax_call
+from tokentape.explain.affine.books import Books, bounded, shared
+from tokentape.explain.affine.norms import Normed, held_scale, linear_norm, name_of
+from tokentape.explain.affine.units import line
 
 __all__ = ["Rules"]
 

@@ -1,0 +1,1 @@
+"""A model as the affine map that it is at one point, with its constants booked."""

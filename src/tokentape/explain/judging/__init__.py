@@ -1,0 +1,1 @@
+"""Do methods name what matters, and do they follow the model?"""

@@ -1,0 +1,1 @@
+"""What values become when tokens are replaced."""
