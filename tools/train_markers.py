@@ -1,4 +1,4 @@
-"""Make the marker model, the second model of the tests: `python tools/train_markers.py`. Fixed seeds, about a minute.
+"""Make the marker model, the second model of the tests: `python tools/train_markers.py`. Fixed seeds, a minute or two.
 
 A small Llama learns the four tasks of `tests/explain/marker_tasks.py`; the folder with its weights, tokenizer and card
 goes to `tests/explain/markers/`, or where `--folder` says.
@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "explain"))
 
 import torch
-from marker_tasks import SPECIALS, TASKS, VOCABULARY, marker_items
+from marker_tasks import SPECIALS, TASKS, VOCABULARY, marker_items, unanswerable
 from tokenizers import Tokenizer, decoders, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from torch import Tensor
@@ -41,14 +41,14 @@ class Recipe:
     """Every number that decides what the marker model becomes."""
 
     seed: int = 0
-    width: int = 48
-    n_layers: int = 3
+    width: int = 64
+    n_layers: int = 4
     n_heads: int = 4
     n_key_value_heads: int = 2
     mlp_width: int = 64
     initial_std: float = 0.1
     items_per_task: int = 20_000
-    n_steps: int = 1200
+    n_steps: int = 1600
     rows: int = 64
     # Echoes: alone at first, then every second batch.
     echo_steps: int = 200
@@ -57,8 +57,11 @@ class Recipe:
     rate: float = 3e-3
     warmup_steps: int = 50
     decay_share: float = 0.5
-    weight_decay: float = 0.01
+    weight_decay: float = 0.1
     clip: float = 1.0
+    # The loss of a word within a prompt beside that of an answer: enough to know what may stand where.
+    prompt_weight: float = 0.02
+    unanswerable: float = 0.1
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
@@ -91,19 +94,25 @@ def make_model(recipe: Recipe) -> LlamaForCausalLM:
     return model
 
 
-def batch(tokenizer: PreTrainedTokenizerFast, texts: Sequence[tuple[str, str]]) -> tuple[Tensor, Tensor]:
-    """Ids of prompt, answer and end `[rows, length]`, padded on the right, and the same with -100 before the answer."""
+def batch(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[tuple[str, str]], prompt_weight: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Ids of prompt, answer and end `[rows, length]`, padded on the right, and the weights of their losses.
+
+    The answer and the end weigh 1, the words before them `prompt_weight`, padding nothing.
+    """
     rows = [[*tokenizer(prompt + answer)["input_ids"], END] for prompt, answer in texts]
     ids = torch.full((len(rows), max(map(len, rows))), PAD)
-    labels = torch.full_like(ids, -100)
+    weights = torch.zeros(ids.shape)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row)
-        labels[index, len(row) - 2 : len(row)] = torch.tensor(row[-2:])
-    return ids, labels
+        weights[index, : len(row)] = prompt_weight
+        weights[index, len(row) - 2 : len(row)] = 1
+    return ids, weights
 
 
 def echoes(rng: Random, recipe: Recipe) -> tuple[Tensor, Tensor]:
-    """Rows of random words, all said twice, and the same with -100 up to the first word of the second time.
+    """Rows of random words, all said twice, and the weights of their losses: 1 behind the first word of the second time.
 
     Finding what followed a word before is most of what recall needs. Echoes teach it from every word of a row, where the
     tasks have one answer a row; without them recall was right in anything from 40 to 100 % after 1,600 steps, by seed
@@ -113,9 +122,9 @@ def echoes(rng: Random, recipe: Recipe) -> tuple[Tensor, Tensor]:
     words = range(len(SPECIALS), len(VOCABULARY))
     once = torch.tensor([rng.sample(words, n_words) for _ in range(recipe.rows)])
     ids = torch.cat([torch.full((recipe.rows, 1), START), once, once], dim=1)
-    labels = ids.clone()
-    labels[:, : n_words + 2] = -100
-    return ids, labels
+    weights = torch.ones(ids.shape)
+    weights[:, : n_words + 2] = 0
+    return ids, weights
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
@@ -125,20 +134,24 @@ def batches(tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> Iterator[tupl
         if step < recipe.echo_steps or (step < recipe.echo_steps + recipe.mixed_steps and step % 2):
             yield echoes(rng, recipe)
         else:
-            yield batch(tokenizer, [(item.prompt, item.answer) for item in rng.sample(pool, recipe.rows)])
+            drawn = [(item.prompt, item.answer) for item in rng.sample(pool, recipe.rows)]
+            texts = [unanswerable(rng) if rng.random() < recipe.unanswerable else text for text in drawn]
+            yield batch(tokenizer, texts, recipe.prompt_weight)
 
 
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: Recipe) -> None:
-    """Train in place on echoes, and on answers with the end after them: the words of a prompt cannot be foreseen."""
+    """Train in place on echoes, and on prompts with their answers."""
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=recipe.rate, betas=(0.9, 0.98), weight_decay=recipe.weight_decay
     )
-    for step, (ids, labels) in enumerate(batches(tokenizer, recipe), start=1):
+    for step, (ids, weights) in enumerate(batches(tokenizer, recipe), start=1):
         left = (recipe.n_steps - step + 1) / (recipe.n_steps * recipe.decay_share)
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * min(1.0, step / recipe.warmup_steps, left)
         logits = model(input_ids=ids, use_cache=False).logits
-        loss = F.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
+        each = F.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+        counted = weights[:, 1:].flatten()
+        loss = (each * counted).sum() / (counted == 1).sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
         optimizer.step()
@@ -150,9 +163,9 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, recipe: R
 @torch.inference_mode()
 def share_right(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, texts: list[tuple[str, str]]) -> float:
     """Share of the texts of which the model's greedy choice is the answer and then the end."""
-    ids, labels = batch(tokenizer, texts)
+    ids, weights = batch(tokenizer, texts)
     chosen = model(input_ids=ids).logits[:, :-1].argmax(-1)
-    right = (chosen == labels[:, 1:]) | (labels[:, 1:] == -100)
+    right = (chosen == ids[:, 1:]) | (weights[:, 1:] == 0)
     return float(right.all(1).double().mean())
 
 
@@ -190,11 +203,12 @@ makes their items, and says which word it is.
 *Right*: the greedy answer and the end after it, on {n} held-out prompts a task. *Follows*: the answer becomes the foil
 where the decisive word, and nothing else, is replaced. One prompt in ten is held out of training, by a hash.
 
-Made by `python tools/train_markers.py`, which takes about a minute on one thread: {steps:,} steps of {n_rows} rows,
+Made by `python tools/train_markers.py`, which takes a minute or two on one thread: {steps:,} steps of {n_rows} rows,
 AdamW at {rate:g}, seed {seed}. In the first {echo} steps, and in every second one of the {mixed} after them, the rows
-are random words said twice, and the loss is on the second time. The other steps have prompts of the tasks, and the loss
-is on the answer and the end after it: what the model says within a prompt means nothing, nor does any text of another
-form.
+are random words said twice, and the loss is on the second time. The other steps have prompts of the tasks, one in ten a
+`kind` prompt with nothing to name, whose answer is `none`. The loss is on the answer and the end after it, and with a
+weight of {prompt_weight:g} on the words before them: what may stand where in a prompt is known roughly, and no text of
+another form.
 
 Licence: Apache-2.0. The training text is synthetic, made by `marker_tasks.py`.
 """
@@ -216,6 +230,7 @@ def card(model: LlamaForCausalLM, recipe: Recipe, rows: list[str]) -> str:
         mixed=recipe.mixed_steps,
         rate=recipe.rate,
         seed=recipe.seed,
+        prompt_weight=recipe.prompt_weight,
     )
 
 

@@ -2,52 +2,112 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from lively import IDS, assert_untouched, footprint, lively, replay_of
+from torch import nn
 
 from tokentape.errors import UsageError
 from tokentape.explain.question import Question
 from tokentape.explain.replacing.marginalization import input_marginalization
+from tokentape.explain.replacing.occlusion import leave_one_out
+from tokentape.explain.replacing.standins import neutral_id
 from tokentape.explain.replay import Replay
+from tokentape.models.causal import CausalModel
 
 
-def twin(replay: Replay, target: int, foil: int, candidates: int, least: float) -> np.ndarray:
-    """Positions from 1 on, each by itself, every candidate in a pass of its own."""
+def twin(replay: Replay, target: int, foil: int, candidates: int, least: float, unexpected: float) -> np.ndarray:
+    """Positions from 1 on, each by itself: whole sequences weighted by how probable the model finds each of them."""
 
-    def value(ids: list[int]) -> float:
-        row = replay.model(torch.tensor([ids])).logits[0, target - 1].detach().double()
-        return float(row[replay.ids[target]] - row[foil])
+    def read(ids: list[int]) -> tuple[float, float]:
+        """The value, and the log-probability of the sequence after its first token."""
+        rows = replay.model(torch.tensor([ids])).logits[0].detach().double()
+        own = rows[:-1].log_softmax(-1)[torch.arange(target - 1), torch.tensor(ids[1:])]
+        return float(rows[target - 1, replay.ids[target]] - rows[target - 1, foil]), float(own.sum())
 
     ids = list(replay.ids[:target])
     expected = replay.model(torch.tensor([ids])).logits[0].detach().double().softmax(-1)
+    value, whole = read(ids)
     found = np.zeros(target)
     for s in range(1, target):
         p = expected[s - 1]
         others = [int(i) for i in p.argsort(descending=True) if int(i) != ids[s]][:candidates]
         total = float(p[ids[s]] + p[others].sum())
-        for other in others:
-            if p[other] >= least * total:
-                found[s] += float(p[other]) / total * (value(ids) - value([*ids[:s], other, *ids[s + 1 :]]))
+        read_as = [read([*ids[:s], other, *ids[s + 1 :]]) for other in others if p[other] >= least * total]
+        share = torch.tensor([whole, *(fits for _, fits in read_as)], dtype=torch.float64).softmax(0)[1:]
+        found[s] = (1 - unexpected) * sum(float(w) * (value - v) for w, (v, _) in zip(share, read_as, strict=True))
+        neutral = [*ids[:s], neutral_id(replay.causal), *ids[s + 1 :]]
+        found[s] += unexpected * (value - read(neutral)[0])
     return found
 
 
 @pytest.mark.parametrize("family", ["bloom", "llama", "gpt2", "mistral", "mamba"])
-@pytest.mark.parametrize(("candidates", "least"), [(3, 0.0), (12, 0.05)])
-def test_it_is_the_sum_over_what_was_expected(family: str, candidates: int, least: float) -> None:
+@pytest.mark.parametrize(("candidates", "least", "unexpected"), [(3, 0.0, 0.0), (12, 0.05, 0.25)])
+def test_it_is_the_mean_over_what_the_model_holds_possible(
+    family: str, candidates: int, least: float, unexpected: float
+) -> None:
     replay = replay_of(family, torch.float64)
-    found = input_marginalization(replay, Question((10,), "foil", (8,)), candidates=candidates, least=least)
-    expected = twin(replay, 10, 8, candidates, least)
+    options = {"candidates": candidates, "least": least, "unexpected": unexpected}
+    found = input_marginalization(replay, Question((10,), "foil", (8,)), **options)
+    expected = twin(replay, 10, 8, candidates, least, unexpected)
     exact = 1e-5 if family == "mamba" else 1e-10  # which leaves double precision on its way
     np.testing.assert_allclose(found.relevance[0, 1:], expected[1:], atol=exact)
-    assert found.notes["candidates"] == candidates
+    assert {name: found.notes[name] for name in ("candidates", "unexpected")} == {
+        "candidates": candidates, "unexpected": unexpected
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["llama", "mamba"])
+def test_logits_beyond_what_may_be_held_come_in_parts(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = replay_of(family, torch.float64)
+    question = Question((4, 8, 10), "foil", (8, 3, 5))
+    whole = input_marginalization(replay, question, candidates=3)
+    for module in ("fallen", "marginalization"):
+        monkeypatch.setattr(f"tokentape.explain.replacing.{module}.HEAD_BYTES", 4 * 3 * replay.causal.vocab_size)
+    parts = input_marginalization(replay, question, candidates=3)
+    np.testing.assert_allclose(parts.relevance, whole.relevance, atol=1e-5 if family == "mamba" else 1e-10)
+
+
+class Twice(nn.Module):
+    """Says nearly every token twice: the first of a pair comes by chance, and the second repeats it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.says = nn.Embedding(20, 20, dtype=torch.float64)
+        nn.init.normal_(self.says.weight, generator=torch.Generator().manual_seed(0))
+        text = SimpleNamespace(bos_token_id=None, eos_token_id=None, pad_token_id=0)
+        self.config = SimpleNamespace(get_text_config=lambda decoder: text, pad_token_id=0)
+        self.dtype = torch.float64
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.says
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool = False) -> Any:
+        logits = self.says(input_ids).cumsum(1)
+        logits[:, ::2] += 40 * torch.nn.functional.one_hot(input_ids[:, ::2], 20)
+        return SimpleNamespace(logits=logits)
+
+
+def test_what_follows_says_what_could_have_stood_there() -> None:
+    causal = CausalModel(Twice().eval(), None, "twice", None, None, None, 20)
+    replay = Replay(causal, (4, 4, 7, 7, 9), 2)
+    by_itself = input_marginalization(replay, Question((3,)), unexpected=0.0)
+    assert by_itself.relevance[0, 2] > 10
+    followed = input_marginalization(replay, Question((4,)), unexpected=0.0)
+    np.testing.assert_allclose(followed.relevance, 0, atol=1e-9)
+    neutral = input_marginalization(replay, Question((4,)))
+    alone = leave_one_out(replay, Question((4,))).relevance
+    np.testing.assert_allclose(neutral.relevance, 0.2 * alone, atol=1e-9)
 
 
 def test_what_could_not_have_been_another_has_no_part() -> None:
     replay = replay_of("llama")
     sure = Question((10,), "foil", (8,))
-    found = input_marginalization(replay, sure, least=0.999)
+    found = input_marginalization(replay, sure, least=0.999, unexpected=0.0)
     assert found.notes["replaced"] == 16  # the draws of the first token alone
     np.testing.assert_array_equal(found.relevance[0, 1:], 0)
 

@@ -68,8 +68,8 @@ _TABLE = (
     ),
     Method(
         "input_marginalization", "tokentape.explain.replacing.marginalization:input_marginalization",
-        "how far the value falls on average if a token is drawn again from what the model expected in its place",
-        lambda rows, tokens, segments: (2 + 16 * tokens, 0),
+        "how far the value falls on average if a token is drawn again from what might have stood in its place",
+        lambda rows, tokens, segments: (2 + 17 * tokens, 0),
     ),
     Method(
         "attention", "tokentape.explain.attention.rollout:last_row_attention",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from tokentape.errors import TokentapeError
@@ -16,7 +17,7 @@ from tokentape.explain.question import Attribution, Question
 from tokentape.explain.replay import HEAD_BYTES, Progress, Replay
 from tokentape.models.anatomy import inputs_of, keeps_rows
 
-__all__ = ["Change", "fallen"]
+__all__ = ["Change", "Fall", "Falls", "fallen"]
 
 BATCH_TOKENS = 2048
 """Tokens that go through the model at once, the cached ones before them not counted."""
@@ -30,15 +31,29 @@ AGREEMENT = 1e-3
 _REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, AttributeError)
 
 Segment = tuple[int, int]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Ids ``[T]`` that stand in for those of a segment, given by its number; ``weight`` is the weight of the fall."""
+    """Ids ``[T]`` that stand in for those of a segment, given by its number; ``weight`` is what its fall counts for."""
 
     segment: int
     ids: torch.Tensor
     weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fall:
+    """What a change did to each target, ``[n]`` in float64; of no meaning for targets before the change.
+
+    ``fall`` is how far the value falls, ``after`` the log-probability (nats) of the recorded tokens between the change
+    and the target, given the change; None where it was not asked for.
+    """
+
+    change: Change
+    fall: Floats
+    after: Floats | None
 
 
 def fallen(
@@ -49,27 +64,72 @@ def fallen(
     All targets are answered by the same passes. ``notes["prefix"]`` says whether what stands before a segment was kept as
     keys and values.
     """
-    ids, stop = replay.ids_tensor(), question.targets[-1]
-    full = question.values(replay.logits(question.targets), replay.target_ids(question))[0]
-    segments = [(start, min(end, stop)) for start, end in question.segments if start < stop]
-    falls = torch.zeros((len(question.targets), question.n_segments), dtype=torch.float64)
-    prefix, done = _Prefix(replay, ids), 0
-    for batch in _batches(changes, segments, stop, replay.causal.vocab_size * len(question.targets)):
-        rows = ids[:, :stop].repeat(len(batch), 1)
-        for row, change in zip(rows, batch, strict=True):
-            start, end = segments[change.segment]
-            row[start:end] = change.ids[start:end]
-        values = prefix.values(question, rows, segments[batch[0].segment][0], full)
-        for row, change in enumerate(batch):
-            falls[:, change.segment] += (full - values[row]).double().cpu() * change.weight
-        done += len(batch)
-        if progress is not None:
-            progress(done, len(changes))
-    return Attribution(
-        relevance=_seen(question, falls.numpy()),
-        value=question.fold(full.double().cpu().numpy()),
-        notes={**notes, "prefix": "kept" if prefix.kept else "computed anew"},
-    )
+    falls = Falls(replay, question, progress)
+    summed = np.zeros((len(question.targets), question.n_segments))
+    for one in falls.of(changes):
+        summed[:, one.change.segment] += one.fall * one.change.weight
+    return falls.attribution(summed, notes)
+
+
+class Falls:
+    """How far the values of a question fall under changes of what stands before its targets.
+
+    ``likelihood`` asks for the log-probabilities of what follows a change too: the same passes, with the head over all
+    rows behind the change.
+    """
+
+    def __init__(
+        self, replay: Replay, question: Question, progress: Progress | None = None, *, likelihood: bool = False
+    ) -> None:
+        self._replay, self._question, self._progress = replay, question, progress
+        self._likelihood = likelihood
+        self._reader = _Reader(replay, question, likelihood)
+
+    def of(self, changes: Sequence[Change]) -> Iterator[Fall]:
+        """The falls of each change, in the order given, which ascends by segment. Raises OutOfMemory."""
+        question, reader = self._question, self._reader
+        stop = question.targets[-1]
+        segments = [(start, min(end, stop)) for start, end in question.segments if start < stop]
+        done = 0
+        for batch in self._batches(changes, segments):
+            rows = reader.ids.repeat(len(batch), 1)
+            for row, change in zip(rows, batch, strict=True):
+                start, end = segments[change.segment]
+                row[start:end] = change.ids[start:end]
+            found = reader.read(rows, segments[batch[0].segment][0])
+            falls = (reader.full - found.values).double().cpu().numpy()
+            for index, change in enumerate(batch):
+                after = found.between(index, segments[change.segment][1]) if self._likelihood else None
+                yield Fall(change, falls[index], after)
+            done += len(batch)
+            if self._progress is not None:
+                self._progress(done, len(changes))
+
+    def attribution(self, relevance: Floats, notes: dict[str, Any]) -> Attribution:
+        """The answer to the question, from the relevance ``[n, S]`` of each segment for each target."""
+        question, reader = self._question, self._reader
+        return Attribution(
+            relevance=_seen(question, relevance),
+            value=question.fold(reader.full.double().cpu().numpy()),
+            notes={**notes, "prefix": "kept" if reader.kept else "computed anew"},
+        )
+
+    def _batches(self, changes: Sequence[Change], segments: Sequence[Segment]) -> Iterator[list[Change]]:
+        """Neighbours go together, as many as fit; what stands before the first of them is common to all."""
+        stop, vocab_size = self._question.targets[-1], self._replay.causal.vocab_size
+        batch: list[Change] = []
+        for change in changes:
+            if batch:
+                first = segments[batch[0].segment][0]
+                size = len(batch) + 1
+                rows = stop - first if self._likelihood else len(self._question.targets)
+                full = size * (stop - first) > BATCH_TOKENS or 4 * size * rows * vocab_size > HEAD_BYTES
+                if full or segments[change.segment][0] - first >= SHARED:
+                    yield batch
+                    batch = []
+            batch.append(change)
+        if batch:
+            yield batch
 
 
 def _seen(question: Question, falls: np.ndarray) -> np.ndarray:
@@ -80,72 +140,75 @@ def _seen(question: Question, falls: np.ndarray) -> np.ndarray:
     return np.where(question.visible(), summed, np.nan)
 
 
-def _batches(changes: Sequence[Change], segments: Sequence[Segment], stop: int, logits: int) -> Iterator[list[Change]]:
-    """Neighbours go together, as many as fit; what stands before the first of them is common to all."""
-    batch: list[Change] = []
-    for change in changes:
-        if batch:
-            first = segments[batch[0].segment][0]
-            size = len(batch) + 1
-            full = size * (stop - first) > BATCH_TOKENS or 4 * size * logits > HEAD_BYTES
-            if full or segments[change.segment][0] - first >= SHARED:
-                yield batch
-                batch = []
-        batch.append(change)
-    if batch:
-        yield batch
-
-
-@dataclass
-class _Prefix:
-    """Keys and values of the recorded ids before a position that only moves on; without them where the model cannot.
+class _Reader:
+    """Reads sequences that are the recorded one up to a position that only moves on, whose keys and values are kept.
 
     A model that goes on from its cache as if it had read all of it is not known by its class: each batch takes the
-    recorded ids along, and where their values are others than without a cache, it is not used again.
+    recorded ids along, and where their values are others than without a cache, it is not used again. ``ids`` ``[1, stop]``
+    are the recorded ones, ``full`` ``[n]`` their values.
     """
 
-    replay: Replay
-    ids: torch.Tensor
-    length: int = 0
-    cache: Any = None
-    kept: bool = True
+    def __init__(self, replay: Replay, question: Question, likelihood: bool) -> None:
+        self.replay, self.question, self.likelihood = replay, question, likelihood
+        self.target_ids = replay.target_ids(question)
+        self.ids = replay.ids_tensor(question.targets[-1])
+        self.full = question.values(replay.logits(question.targets), self.target_ids)[0]
+        self.length = 0
+        self.cache: Any = None
+        self.kept = True
 
-    def values(self, question: Question, rows: torch.Tensor, start: int, full: torch.Tensor) -> torch.Tensor:
-        """Values ``[B, n]`` of the targets for ids ``rows`` ``[B, T]`` that are the recorded ones before ``start``.
-
-        ``full`` ``[n]`` are those of the recorded ids. Values of targets that ``start`` cannot change are of no meaning.
-        """
+    def read(self, rows: torch.Tensor, start: int) -> _Scores:
+        """What ids ``rows`` ``[B, stop]``, the recorded ones before ``start``, give for targets behind it."""
         if self.kept:
             try:
                 self._move_on(start)
                 if self.kept and self.length:
-                    found = self._continued(question, torch.cat([self.ids[:, : rows.shape[1]], rows]))
-                    if self._agree(question, found[0], full):
-                        return found[1:]
+                    found = self._continued(torch.cat([self.ids, rows]))
+                    if self._agree(found.values[0]):
+                        return found.without_first()
                     self.kept = False
             except TokentapeError:
                 raise
             except _REFUSALS:
                 self.kept = False
-        return question.values(self.replay.logits(question.targets, ids=rows), self.replay.target_ids(question))
+        return self._anew(rows)
 
-    def _agree(self, question: Question, found: torch.Tensor, full: torch.Tensor) -> bool:
-        reached = torch.tensor([target > self.length for target in question.targets], device=found.device)
-        off = (found - full).abs() / full.abs().clamp(min=1)
+    def _agree(self, found: torch.Tensor) -> bool:
+        reached = torch.tensor([target > self.length for target in self.question.targets], device=found.device)
+        off = (found - self.full).abs() / self.full.abs().clamp(min=1)
         return bool((off[reached] <= max(AGREEMENT, 16 * torch.finfo(self.replay.causal.dtype).eps)).all())
 
-    def _continued(self, question: Question, rows: torch.Tensor) -> torch.Tensor:
-        model, past = self.replay.model, self.length
+    def _continued(self, rows: torch.Tensor) -> _Scores:
+        model, past, stop = self.replay.model, self.length, rows.shape[1]
         cache = copy.deepcopy(self.cache)
         cache.batch_repeat_interleave(len(rows))
-        inputs = inputs_of(model, rows[:, past:], past)
-        wanted = torch.tensor([max(target - 1 - past, 0) for target in question.targets], device=rows.device)
-        options = {"logits_to_keep": wanted} if keeps_rows(model) else {}
         self.replay.passes.forward += len(rows)
-        with self.replay.memory("replacing sources"):
-            mask = torch.ones_like(rows)
-            logits: torch.Tensor = model(**inputs, attention_mask=mask, past_key_values=cache, **options).logits
-        return question.values(logits if options else logits[:, wanted], self.replay.target_ids(question))
+        found = _Scores(self, rows)
+        # all at once, unless the logits of one batch are more than may be held
+        step = max(1, HEAD_BYTES // (4 * self.replay.causal.vocab_size * len(rows))) if self.likelihood else stop
+        for begin in range(past, stop, step):
+            end = min(begin + step, stop)
+            inputs = inputs_of(model, rows[:, begin:end], begin)
+            places = torch.arange(begin, end) if self.likelihood else self._wanted(past)
+            options = {"logits_to_keep": places.to(rows.device) - begin} if keeps_rows(model) else {}
+            with self.replay.memory("replacing sources"):
+                mask = torch.ones_like(rows[:, :end])
+                logits = model(**inputs, attention_mask=mask, past_key_values=cache, **options).logits
+            found.add(logits if options else logits[:, places - begin], places)
+        return found
+
+    def _anew(self, rows: torch.Tensor) -> _Scores:
+        """Without what is kept: the whole of each row."""
+        found = _Scores(self, rows)
+        places = torch.arange(rows.shape[1]) if self.likelihood else self._wanted(0)
+        step = max(1, HEAD_BYTES // (4 * self.replay.causal.vocab_size * len(rows)))
+        for part in places.split(step if self.likelihood else len(places)):
+            found.add(self.replay.logits((part + 1).tolist(), ids=rows), part)
+        return found
+
+    def _wanted(self, past: int) -> torch.Tensor:
+        """Rows whose logits the targets are read from; of targets at or before ``past`` any."""
+        return torch.tensor([max(target - 1, past) for target in self.question.targets])
 
     def _move_on(self, start: int) -> None:
         """Read the recorded ids up to ``start``."""
@@ -162,3 +225,51 @@ class _Prefix:
         self.cache = getattr(out, "past_key_values", None)
         self.length = start
         self.kept = goes_on(self.cache)
+
+
+class _Scores:
+    """What ids ``rows`` ``[B, stop]`` are scored as; grows by the logits of some places at a time.
+
+    ``values`` ``[B, n]`` are those of the targets whose logits were seen, ``logprobs`` ``[B, stop]`` those of the rows' own
+    ids (nats), zero where they were not asked for.
+    """
+
+    def __init__(self, reader: _Reader, rows: torch.Tensor) -> None:
+        self._reader, self._rows = reader, rows
+        self.values = torch.zeros(
+            (len(rows), len(reader.question.targets)), device=rows.device, dtype=reader.full.dtype
+        )
+        self.logprobs = np.zeros(tuple(rows.shape))
+
+    def add(self, logits: torch.Tensor, places: torch.Tensor) -> None:
+        """Logits ``[B, m, V]`` at the ``places`` ``[m]``, each of which predicts the token behind it."""
+        question, ids = self._reader.question, self._reader.target_ids
+        if not self._reader.likelihood:
+            self.values = question.values(logits, ids)
+            return
+        first, end = int(places[0]) + 1, int(places[-1]) + 2
+        seen = slice(*np.searchsorted(question.targets, [first, end]))
+        targets = question.targets[seen]
+        if targets:
+            part = replace(question, targets=targets, foils=question.foils[seen], segments=(), together=False)
+            self.values[:, seen] = part.values(logits[:, [target - first for target in targets]], ids[seen])
+        own = self._rows[:, first:end]
+        logits = logits[:, : own.shape[1]]
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        found = logits.gather(-1, own[..., None])[..., 0] - logits.logsumexp(-1)
+        self.logprobs[:, first : first + own.shape[1]] = found.double().cpu().numpy()
+
+    def without_first(self) -> _Scores:
+        """The same of all rows but the first."""
+        self.values, self.logprobs, self._rows = self.values[1:], self.logprobs[1:], self._rows[1:]
+        return self
+
+    def between(self, row: int, end: int) -> Floats:
+        """Log-probability ``[n]`` of the ids from position ``end`` up to each target, that of the target left out."""
+        sums = np.cumsum(self.logprobs[row, end:])
+        targets = np.array(self._reader.question.targets)
+        return (
+            np.where(targets > end, sums[np.clip(targets - 1 - end, 0, None)], 0.0)
+            if len(sums)
+            else np.zeros(len(targets))
+        )
