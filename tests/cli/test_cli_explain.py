@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,15 @@ def test_what_each_block_added(tape: Invoke, cat: Path) -> None:
     assert both.code == 2 and "--lens together with --direct" in both.err
 
 
+def test_where_the_model_looked(tape: Invoke, cat: Path) -> None:
+    done = tape("explain", cat, "--attention", "--step", 0, "--top", 2)
+    assert done.code == 0 and "Before ' mat' at position 5 the model looked at" in done.out
+    assert "sharpest head" in done.out and "replay agrees" in done.out
+    told = json.loads(tape("explain", cat, "--attention", "--all", "--json").out)["attention"]
+    assert len(told["positions"]) == 8 == len(told["overall"]["sources"])
+    assert all(source < told["positions"][0] for source in told["overall"]["sources"][0] if source is not None)
+
+
 def test_what_it_will_cost_is_told_before_it_is_spent(tape: Invoke, cat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tokentape.cli.explain as command
 
@@ -182,3 +192,16 @@ def test_what_it_will_cost_is_told_before_it_is_spent(tape: Invoke, cat: Path, m
     done = tape("explain", cat, "--all", "--method", "leave_one_out")
     assert done.err.startswith("leave_one_out: up to 13 forward and 0 backward passes, some ")
     assert tape("explain", cat, "--all", "--method", "leave_one_out", "--json").err == ""
+
+
+def test_a_first_pass_that_took_long_alarms_nobody(tape: Invoke, cat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tokentape.cli.explain as command
+
+    monkeypatch.setattr(command, "TOLD_NS", 1)
+    told = tape("explain", cat, "--method", "leave_one_out", "--no-save")
+    assert "some " in told.err
+    monkeypatch.setattr(command, "_pass_ns", lambda replay, position: 0)
+    done = tape("explain", cat, "--method", "leave_one_out", "--no-save")
+    assert done.err == ""
+    # the pass that was timed is no part of what the answer took
+    assert re.findall(r"\((\d+) forward", told.out) == re.findall(r"\((\d+) forward", done.out) != []

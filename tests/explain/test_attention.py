@@ -12,8 +12,9 @@ import torch
 from lively import assert_untouched, footprint
 
 import every_family
+from tokentape.data.attention import AttentionSummary
 from tokentape.errors import ExplainError, UsageError
-from tokentape.explain.attention.summary import AttentionSummary, attend
+from tokentape.explain.attention.summary import attend
 from tokentape.explain.attention.watching import Look, Watch, eager, survey_of, watching
 from tokentape.explain.replay import Replay
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
     from tokentape.explain.explaining import Asked
+    from tokentape.explain.replay import Replay
     from tokentape.models.causal import CausalModel
 
 __all__ = ["command"]
@@ -33,10 +35,11 @@ Examples:
   tokentape explain cat.tape --against floor             # why mat and not floor?
   tokentape explain cat.tape --span 0..4 --by word       # some steps as one answer, its sources words
   tokentape explain cat.tape --all --method attn_lrp
+  tokentape explain cat.tape --attention                 # where it looked, layer by layer
   tokentape explain cat.tape --evaluate                  # which method tells the truth about this tape?
 """
 
-OTHER_ANSWERS = ("lens", "direct", "evaluate")
+OTHER_ANSWERS = ("attention", "lens", "direct", "evaluate")
 """Flags that ask for another answer than what a target rests on."""
 
 TOLD_NS = 5_000_000_000
@@ -68,6 +71,7 @@ _answer = partial(in_section, "Answer")
 @_answer("--unchecked", is_flag=True, help="Explain a replay that does not agree with the tape; the answer says so.")
 @_answer("--no-save", is_flag=True, help="Do not keep the answer in FILE.")
 @_answer("--evaluate", is_flag=True, help="Hold the methods against this tape: does what they name matter?")
+@_answer("--attention", is_flag=True, help="Where the model looked, by layer.")
 @_answer("--lens", is_flag=True, help="What each layer would have said: the logit lens.")
 @_answer("--direct", is_flag=True, help="What each block's attention, heads and perceptron added to the value.")
 @model_options
@@ -173,22 +177,41 @@ def _explained(
     began = time.monotonic_ns()
     replay = checked_replay(tape, trace, causal, unchecked=given["unchecked"], quiet=quiet)
     if not quiet:
-        _tell_cost(asked, time.monotonic_ns() - began)
+        _tell_cost(asked, replay, time.monotonic_ns() - began)
     with progress_line(f"explaining by {asked.method}", "passes", quiet=quiet) as progress:
         return answered(trace, replay, asked, progress=progress)
 
 
-def _tell_cost(asked: Asked, pass_ns: int) -> None:
-    """Say on stderr what the answer will take at most, before it is spent; ``pass_ns`` is what one pass took just now."""
+def _tell_cost(asked: Asked, replay: Replay, check_ns: int) -> None:
+    """Say on stderr what the answer will take at most, before it is spent.
+
+    ``check_ns`` is what the check took just now: as long as a pass, or longer where it was the first. Where that would make
+    the answer long, a pass is timed by itself.
+    """
     from tokentape.explain.methods import METHODS
     from tokentape.views.units import duration
 
     rows, tokens = 1 if asked.together else len(asked.targets), asked.targets[-1]
     forward, backward = METHODS[asked.method].passes(rows, tokens, tokens)
-    expected_ns = pass_ns * (forward + 2 * backward)  # a pass backward costs about as much as two forward
+    n_passes = forward + 2 * backward  # a pass backward costs about as much as two forward
+    if check_ns * n_passes < TOLD_NS:
+        return
+    expected_ns = min(check_ns, _pass_ns(replay, asked.targets[-1])) * n_passes
     if expected_ns >= TOLD_NS:
         passes = f"{forward:,} forward and {backward:,} backward passes"
         click.echo(f"{asked.method}: up to {passes}, some {duration(expected_ns)} at most", err=True)
+
+
+def _pass_ns(replay: Replay, position: int) -> int:
+    import torch
+
+    from tokentape.explain.replay import Passes
+
+    uncounted = replace(replay, passes=Passes())
+    began = time.monotonic_ns()
+    with torch.no_grad():
+        uncounted.logits([position])
+    return time.monotonic_ns() - began
 
 
 def _kept(file: Path, found: Explanation) -> int | None:

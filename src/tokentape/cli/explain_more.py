@@ -1,4 +1,4 @@
-"""Two other answers of ``tokentape explain``: what the layers would have said, and which method names what matters."""
+"""Other answers of ``tokentape explain``: where the model looked, what its layers said and added, which method to believe."""
 
 from __future__ import annotations
 
@@ -17,10 +17,27 @@ if TYPE_CHECKING:
     from tokentape.explain.replay import Replay
     from tokentape.models.causal import CausalModel
 
-__all__ = ["direct", "evaluate", "lens"]
+__all__ = ["attention", "direct", "evaluate", "lens"]
 
 MOST_TARGETS = 40
 """Tokens of a trace that methods are held against, evenly spread, unless some are named."""
+
+
+def attention(
+    tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool
+) -> None:
+    """Print where the model looked before each of the targets."""
+    from tokentape.explain.attention.summary import attend
+    from tokentape.views.attention_text import attention_text
+    from tokentape.views.screen import Screen
+
+    replay = checked_replay(tape, trace, causal, unchecked=given["unchecked"], quiet=as_json)
+    with progress_line("looking", "layers", quiet=as_json) as progress:
+        found = attend(replay, steps=asked.targets, top_k=given["top"], progress=progress).rows(asked.targets)
+    if as_json:
+        print_document(document("explain", tape=str(tape.path), attention=found.to_dict()))
+    else:
+        print_lines(attention_text(found, Screen.of(sys.stdout), top=given["top"]))
 
 
 def lens(tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool) -> None:

@@ -15,7 +15,7 @@ from tokentape.data.explanation import ReplayCheck
 from tokentape.data.trace import Masked, Piece
 from tokentape.errors import UsageError
 
-__all__ = ["DirectAttribution", "Lens"]
+__all__ = ["DirectAttribution", "Lens", "plain"]
 
 _NULL = {"f": np.nan, "i": np.iinfo(np.int64).min}
 """What lies under a mask."""
@@ -81,7 +81,7 @@ class Lens:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as what JSON can hold; null where masked."""
-        return _plain(self)
+        return plain(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -148,7 +148,7 @@ class DirectAttribution:
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as what JSON can hold; null where masked."""
-        return _plain(self)
+        return plain(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Self:
@@ -196,8 +196,8 @@ def _stays_first(rank: Masked) -> Masked:
     return frozen(found, held == 0)
 
 
-def _plain(value: Any) -> dict[str, Any]:
-    """The fields of a value as what JSON can hold."""
+def plain(value: Any) -> dict[str, Any]:
+    """The fields of a frozen value as what JSON can hold: null where masked, the bytes of pieces in hexadecimal."""
     found: dict[str, Any] = {}
     for one in fields(value):
         given = getattr(value, one.name)
@@ -217,7 +217,7 @@ def _entry(entry: Any) -> Any:
 
 
 def _unpacked(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a value from what :func:`_plain` gave."""
+    """The fields of a value from what :func:`plain` gave."""
     found = {name: _array(given) if isinstance(given, list) else given for name, given in plain.items()}
     if plain["check"] is not None:
         found["check"] = ReplayCheck(**plain["check"])

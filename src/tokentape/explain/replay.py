@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from tokentape.data.explanation import ReplayCheck
-from tokentape.data.trace import Trace
+from tokentape.data.trace import Piece, Trace
 from tokentape.errors import ReplayError, UsageError
 from tokentape.explain.question import Question
 from tokentape.models.anatomy import Anatomy, anatomy_of, inputs_of, keeps_rows, replaced
@@ -82,6 +82,13 @@ class Replay:
                 fix=f"ask for a position of {self.n_prompt} to {len(self.ids) - 1}",
             )
         return torch.tensor([self.ids[p] for p in question.targets], device=self.causal.device)
+
+    def pieces_of(self, ids: Iterable[int]) -> dict[int, Piece]:
+        """The vocabulary's entries of ids; none without a tokenizer."""
+        if self.causal.tokenizer is None:
+            return {}
+        found = (self.causal.pieces.piece(token_id) for token_id in sorted(set(ids)))
+        return {piece.id: Piece(piece.id, piece.token, piece.bytes, piece.special) for piece in found}
 
     def logits(
         self, positions: Sequence[int], *, ids: torch.Tensor | None = None, entry: torch.Tensor | None = None

@@ -3,71 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from tokentape.data.attention import FIGURES, AttentionSummary, TopSources
 from tokentape.data.columns import frozen
-from tokentape.data.trace import Masked
 from tokentape.errors import UsageError
 from tokentape.explain.attention.watching import Look, Survey, Watch, survey_of, watching
 from tokentape.explain.replay import Replay
 
-__all__ = ["AttentionSummary", "TopSources", "attend"]
+__all__ = ["attend"]
 
 GROUP = 2**21
 """Weights that are reduced at once, so that what is computed on the way stays small."""
-
-FIGURES = ("entropy", "sink_share", "nowhere", "distance")
-
-
-@dataclass(frozen=True, eq=False)
-class TopSources:
-    """The K sources with the largest weights of each row, best first.
-
-    ``sources`` ``[..., K]`` are positions, ``weights`` ``[..., K]`` their weights, masked where a row has fewer sources with
-    any weight; ``kept`` ``[...]`` is the weight of the K together, of 1 less what goes nowhere.
-    """
-
-    sources: Masked
-    weights: Masked
-    kept: Masked
-
-
-@dataclass(frozen=True, eq=False)
-class AttentionSummary:
-    """Where a model looked before each token of a sequence of T.
-
-    A row belongs to the position it *predicts*: ``positions`` ``[n]`` are 1 .. T-1, and the row of position p looked at the
-    sources 0 .. p-1. A layer is a block of the model (a weighted sum where the model has no plain list of blocks);
-    ``n_heads`` ``[L]`` is 0 for one without attention, whose cells are masked everywhere.
-
-    Of each head, ``[L, H, n]``, masked past a layer's own heads: ``entropy`` in nats of its weights, made to sum to one;
-    ``sink_share``, the weight on position 0; ``nowhere``, the weight that a learned sink takes away from all tokens, masked
-    where the model has none; ``distance``, the mean number of tokens between the row and its sources (0: itself). Of each
-    layer ``layers`` ``[L, n, K]`` has the sources of the mean over its heads, ``overall`` ``[n, K]`` those of the mean over
-    layers. ``heads`` ``[L, H, m, K]`` has the sources of single heads for the ``head_positions`` ``[m]`` that were asked for.
-    Arrays are read-only.
-    """
-
-    positions: npt.NDArray[np.int64]
-    n_heads: tuple[int, ...]
-    entropy: Masked
-    sink_share: Masked
-    nowhere: Masked
-    distance: Masked
-    layers: TopSources
-    overall: TopSources
-    head_positions: npt.NDArray[np.int64]
-    heads: TopSources
-
-    @property
-    def without(self) -> tuple[int, ...]:
-        """Layers that do not attend."""
-        return tuple(layer for layer, heads in enumerate(self.n_heads) if not heads)
 
 
 def attend(
@@ -94,7 +45,7 @@ def attend(
     watch = Watch(gathered.add, n, rows=chunk)
     with torch.no_grad(), watching(replay.model, watch):
         replay.logits([n])
-    return gathered.summary()
+    return gathered.summary(replay)
 
 
 def _wanted(steps: Iterable[int] | None, n: int) -> npt.NDArray[np.int64]:
@@ -184,19 +135,22 @@ class _Gathered:
         if self.progress is not None:
             self.progress(self.layer + 1, len(self.survey.heads))
 
-    def summary(self) -> AttentionSummary:
+    def summary(self, replay: Replay) -> AttentionSummary:
         """What was gathered."""
         self._finish_layer()
         attending = sum(heads > 0 for heads in self.survey.heads)
         self.overall.put((), self.total.div_(attending))
         return AttentionSummary(
-            positions=_read_only(np.arange(1, self.n + 1)),
+            positions=np.arange(1, self.n + 1),
+            ids=np.array(replay.ids),
             n_heads=self.survey.heads,
             **{name: frozen(values, np.isnan(values)) for name, values in self.figures.items()},
             layers=self.layers.frozen(),
             overall=self.overall.frozen(),
-            head_positions=_read_only(self.wanted),
+            head_positions=self.wanted,
             heads=self.heads.frozen(),
+            pieces=replay.pieces_of(replay.ids),
+            check=replay.check,
         )
 
 
@@ -220,8 +174,3 @@ class _TopRows:
         absent = self.sources < 0
         kept = frozen(self.kept, np.isnan(self.kept))
         return TopSources(frozen(self.sources, absent), frozen(self.weights, absent.copy()), kept)
-
-
-def _read_only(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    array.flags.writeable = False
-    return array

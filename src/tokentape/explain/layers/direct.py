@@ -19,7 +19,6 @@ from tokentape.data.layers import DirectAttribution
 from tokentape.errors import ExplainError
 from tokentape.explain.affine.norms import linear_norm
 from tokentape.explain.layers.branches import Branches, Heads, branches_of, chain
-from tokentape.explain.layers.lens import pieces_named
 from tokentape.explain.layers.readout import Readout, readout_of
 from tokentape.explain.layers.sums import Factor, Node, Sums, expanded
 from tokentape.explain.layers.tail import no_stream, residual_stream, rows_of, tail_of
@@ -58,7 +57,7 @@ def direct(replay: Replay, question: Question) -> DirectAttribution:
         foil_ids=np.array(question.foils) if question.foils else None,
         **columns,
         unsplit=unsplit,
-        pieces=pieces_named(replay, {*ids.tolist(), *question.foils}),
+        pieces=replay.pieces_of([*ids.tolist(), *question.foils]),
         agreement=tail.agreement,
         check=replay.check,
     )

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 
 from tokentape.data.layers import Lens
-from tokentape.data.trace import Piece
 from tokentape.errors import UsageError
 from tokentape.explain.layers.tail import ELEMENTS, Stream, Tail, residual_stream, tail_of
 from tokentape.explain.replay import Replay
 
-__all__ = ["lens", "pieces_named"]
+__all__ = ["lens"]
 
 
 def lens(replay: Replay, positions: Sequence[int] | None = None, top_k: int = 3) -> Lens:
@@ -47,7 +46,7 @@ def lens(replay: Replay, positions: Sequence[int] | None = None, top_k: int = 3)
         positions=np.array(asked),
         ids=chosen.cpu().numpy(),
         **masked,
-        pieces=pieces_named(replay, named),
+        pieces=replay.pieces_of(named),
         agreement=tail.agreement,
         check=replay.check,
     )
@@ -118,11 +117,3 @@ def _compared(logp: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _at(values: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """``[c, L + 1, 1]``: the values ``[c, L + 1, V]`` of one id for each position."""
     return values.gather(-1, ids.to(values.device).view(-1, 1, 1).expand(*values.shape[:2], 1))
-
-
-def pieces_named(replay: Replay, ids: set[int]) -> dict[int, Piece]:
-    """The vocabulary's entries of ids; none without a tokenizer."""
-    if replay.causal.tokenizer is None:
-        return {}
-    found = (replay.causal.pieces.piece(token_id) for token_id in sorted(ids))
-    return {piece.id: Piece(piece.id, piece.token, piece.bytes, piece.special) for piece in found}

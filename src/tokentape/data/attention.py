@@ -1,0 +1,119 @@
+"""Where a model looked: its attention, reduced to sources kept and figures of heads, as frozen values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tokentape.data.columns import frozen
+from tokentape.data.explanation import ReplayCheck
+from tokentape.data.layers import plain
+from tokentape.data.trace import Masked, Piece
+from tokentape.errors import UsageError
+
+__all__ = ["FIGURES", "AttentionSummary", "TopSources"]
+
+Ints = npt.NDArray[np.int64]
+
+FIGURES = ("entropy", "sink_share", "nowhere", "distance")
+"""What is kept of each head and row, whatever the length."""
+
+
+@dataclass(frozen=True, eq=False)
+class TopSources:
+    """The K sources with the largest weights of each row, best first.
+
+    ``sources`` ``[..., K]`` are positions, ``weights`` ``[..., K]`` their weights, masked where a row has fewer sources with
+    any weight; ``kept`` ``[...]`` is the weight of the K together, of 1 less what goes nowhere.
+    """
+
+    sources: Masked
+    weights: Masked
+    kept: Masked
+
+    def take(self, rows: Any) -> TopSources:
+        """The rows of these indices; rows are the axis before the last of the sources."""
+        found = (self.sources[..., rows, :], self.weights[..., rows, :], self.kept[..., rows])
+        return TopSources(*(frozen(one.data, np.ma.getmaskarray(one)) for one in found))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as what JSON can hold; null where masked."""
+        return plain(self)
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionSummary:
+    """Where a model looked before each token of a sequence of T.
+
+    A row belongs to the position it *predicts*: ``positions`` ``[n]`` are 1 .. T-1, and the row of position p looked at the
+    sources 0 .. p-1. A layer is a block of the model (a weighted sum where the model has no plain list of blocks);
+    ``n_heads`` ``[L]`` is 0 for one without attention, whose cells are masked everywhere.
+
+    Of each head, ``[L, H, n]``, masked past a layer's own heads: ``entropy`` in nats of its weights, made to sum to one;
+    ``sink_share``, the weight on position 0; ``nowhere``, the weight that a learned sink takes away from all tokens, masked
+    where the model has none; ``distance``, the mean number of tokens between the row and its sources (0: itself). Of each
+    layer ``layers`` ``[L, n, K]`` has the sources of the mean over its heads, ``overall`` ``[n, K]`` those of the mean over
+    layers. ``heads`` ``[L, H, m, K]`` has the sources of single heads for the ``head_positions`` ``[m]`` that were asked for.
+
+    ``ids`` ``[T]`` are the tokens of the sequence, ``pieces`` the vocabulary's entries of these as far as there is a
+    tokenizer, ``check`` that of the replay, null where none was asked for. Arrays are read-only.
+    """
+
+    positions: Ints
+    ids: Ints
+    n_heads: tuple[int, ...]
+    entropy: Masked
+    sink_share: Masked
+    nowhere: Masked
+    distance: Masked
+    layers: TopSources
+    overall: TopSources
+    head_positions: Ints
+    heads: TopSources
+    pieces: Mapping[int, Piece] = field(default_factory=dict, repr=False)
+    check: ReplayCheck | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("positions", "ids", "head_positions"):
+            array = np.array(getattr(self, name), np.int64)
+            array.flags.writeable = False
+            object.__setattr__(self, name, array)
+        object.__setattr__(self, "pieces", MappingProxyType(dict(self.pieces)))
+
+    @property
+    def n_layers(self) -> int:
+        """L."""
+        return len(self.n_heads)
+
+    @property
+    def without(self) -> tuple[int, ...]:
+        """Layers that do not attend."""
+        return tuple(layer for layer, heads in enumerate(self.n_heads) if not heads)
+
+    def rows(self, positions: Iterable[int]) -> AttentionSummary:
+        """The rows of some positions alone, in ascending order. Raises UsageError for one that has no row here."""
+        wanted = np.unique(np.fromiter(positions, np.int64))
+        strange = np.setdiff1d(wanted, self.positions)
+        if len(strange):
+            raise UsageError(
+                f"no row for position {strange[0]}",
+                why=f"there are {len(self.positions)}, the last for position {self.positions[-1]}",
+                fix="ask for positions that were looked at",
+            )
+        rows, heads = np.searchsorted(self.positions, wanted), np.isin(self.head_positions, wanted)
+        kept: dict[str, Any] = {name: getattr(self, name)[..., rows] for name in FIGURES}
+        kept = {name: frozen(values.data, np.ma.getmaskarray(values)) for name, values in kept.items()}
+        kept |= {"layers": self.layers.take(rows), "overall": self.overall.take(rows)}
+        kept |= {"head_positions": self.head_positions[heads], "heads": self.heads.take(np.flatnonzero(heads))}
+        return replace(self, positions=wanted, **kept)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as what JSON can hold; null where masked."""
+        nested = {one.name: getattr(self, one.name) for one in fields(self)}
+        tops = {name: value.to_dict() for name, value in nested.items() if isinstance(value, TopSources)}
+        return {**plain(self), **tops}
