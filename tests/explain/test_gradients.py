@@ -14,7 +14,7 @@ from lively import IDS, TWENTY_ONE, assert_untouched, footprint, lively, replay_
 import every_family
 from tokentape.errors import ExplainError, UsageError
 from tokentape.explain.gradients import backward, path
-from tokentape.explain.gradients.attribution import input_x_gradient, integrated_gradients
+from tokentape.explain.gradients.attribution import input_x_gradient, integrated_gradients, saliency
 from tokentape.explain.gradients.baselines import baseline_entries, entry_vectors
 from tokentape.explain.gradients.choices import Unbroken
 from tokentape.explain.question import Question
@@ -24,7 +24,7 @@ from tokentape.explain.replay import Replay
 TARGETS = (3, 7, 10)
 
 
-def by_hand(replay: Replay, question: Question) -> np.ndarray:
+def by_hand(replay: Replay, question: Question, *, norm: bool = False) -> np.ndarray:
     """One forward and one backward pass for each target, by transformers' own inputs_embeds."""
     rows = []
     for i, target in enumerate(question.targets):
@@ -34,7 +34,7 @@ def by_hand(replay: Replay, question: Question) -> np.ndarray:
         other = {"logit": logits.mean(), "logprob": logits.logsumexp(0)}.get(question.kind)
         (gradient,) = torch.autograd.grad(chosen - (logits[question.foils[i]] if other is None else other), embedded)
         row = np.full(question.targets[-1], np.nan)
-        row[:target] = (gradient * embedded.detach()).sum(-1)[0].numpy()
+        row[:target] = gradient.norm(dim=-1)[0] if norm else (gradient * embedded.detach()).sum(-1)[0]
         rows.append(row)
     return np.stack(rows)
 
@@ -47,6 +47,30 @@ def test_input_times_gradient_is_that_of_autograd(family: str, kind: Any) -> Non
     found = input_x_gradient(replay, question)
     # norms of some families run in single precision whatever the model's
     np.testing.assert_allclose(found.relevance, by_hand(replay, question), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral"])
+@pytest.mark.parametrize("kind", ["logit", "foil", "logprob"])
+def test_saliency_is_the_norm_of_that_of_autograd(family: str, kind: Any) -> None:
+    replay = replay_of(family, torch.float64)
+    question = Question(TARGETS, kind, foils=(1, 2, 3) if kind == "foil" else ())
+    found = saliency(replay, question)
+    np.testing.assert_allclose(found.relevance, by_hand(replay, question, norm=True), atol=2e-5, rtol=1e-5)
+    words = saliency(replay, Question(TARGETS, kind, question.foils, segments=((0, 2), (2, 10))))
+    np.testing.assert_allclose(words.relevance[0], [found.relevance[0, :2].sum(), found.relevance[0, 2:3].sum()])
+
+
+@pytest.mark.parametrize("at_once", [1, 1000])
+def test_saliency_of_an_answer_is_the_norm_of_its_gradient(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    replay = replay_of("gpt2", torch.float64)
+    monkeypatch.setattr(backward, "HEAD_BYTES", at_once * 4 * replay.causal.vocab_size)
+    found = saliency(replay, Question(TARGETS, together=True))
+    embedded = replay.entry(replay.ids_tensor(10)).requires_grad_()
+    with torch.enable_grad():
+        logits = replay.logits(TARGETS, entry=embedded)
+        value = Question(TARGETS).values(logits, torch.tensor([replay.ids[target] for target in TARGETS])).sum()
+    (gradient,) = torch.autograd.grad(value, embedded)
+    np.testing.assert_allclose(found.relevance[0], gradient[0].norm(dim=-1).numpy(), rtol=1e-9)
 
 
 def test_many_targets_are_those_of_each_alone() -> None:
@@ -107,7 +131,7 @@ def test_rounds_that_a_model_leaves_out_of_its_graph_count() -> None:
     assert at_the_entry(replay, question).sum() != pytest.approx(slope, rel=0.05)
 
 
-@pytest.mark.parametrize("method", [input_x_gradient, integrated_gradients])
+@pytest.mark.parametrize("method", [input_x_gradient, integrated_gradients, saliency])
 def test_a_model_that_refuses_gradients_says_so(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     replay = replay_of("llama")
     perceptron = type(replay.model.model.layers[1].mlp)
@@ -200,7 +224,7 @@ def test_swapping_target_and_foil_flips_the_sign(method: Any) -> None:
     np.testing.assert_allclose(asked.relevance, -swapped.relevance, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("method", [input_x_gradient, integrated_gradients])
+@pytest.mark.parametrize("method", [input_x_gradient, integrated_gradients, saliency])
 @pytest.mark.parametrize("family", ["bloom", "mixtral"])
 def test_the_model_is_left_as_it_was(method: Any, family: str) -> None:
     replay = replay_of(family)
@@ -245,7 +269,7 @@ def test_the_mean_baseline_is_that_of_the_vocabulary(family: str) -> None:
     torch.testing.assert_close(found, every, rtol=0.02, atol=0.02 if family == "roberta" else 1e-5)
 
 
-@pytest.mark.parametrize("method", [input_x_gradient, integrated_gradients])
+@pytest.mark.parametrize("method", [input_x_gradient, integrated_gradients, saliency])
 def test_progress_is_told(method: Any) -> None:
     seen: list[tuple[int, int]] = []
     method(replay_of("gemma2"), Question(tuple(range(1, 11))), progress=lambda done, of: seen.append((done, of)))

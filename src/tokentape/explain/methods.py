@@ -57,6 +57,11 @@ _TABLE = (
         lambda rows, tokens, segments: (1 + -(-rows // 16), rows),
     ),
     Method(
+        "saliency", "tokentape.explain.gradients.attribution:saliency",
+        "how steeply the value changes with each token's vector, whichever way",
+        lambda rows, tokens, segments: (1 + -(-rows // 16), rows), contrastive=False,
+    ),
+    Method(
         "integrated_gradients", "tokentape.explain.gradients.attribution:integrated_gradients",
         "gradients summed along the way from a neutral input; the shares add up to the change of the value",
         lambda rows, tokens, segments: (2 + 64, 64 * rows),

@@ -1,22 +1,24 @@
-"""Gradients as explanations: input x gradient, and integrated gradients."""
+"""Gradients as explanations: input x gradient, saliency, and integrated gradients."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from tokentape.errors import UsageError
-from tokentape.explain.gradients.backward import contracted, parts
+from tokentape.explain.gradients.backward import parts, reduced
 from tokentape.explain.gradients.baselines import Baseline, baseline_entries, entry_vectors
 from tokentape.explain.gradients.path import Integral, integrated
 from tokentape.explain.question import Attribution, Question
 from tokentape.explain.replacing.standins import neutral_id
 from tokentape.explain.replay import Progress, Replay
 
-__all__ = ["input_x_gradient", "integrated_gradients"]
+__all__ = ["input_x_gradient", "integrated_gradients", "saliency"]
 
 MOST_STEPS = 1000
 """More points of one Gauss-Legendre rule are not computed in a reasonable time, nor of use."""
@@ -25,6 +27,7 @@ FINE = 100
 """Parts of the way of one integral that progress is told in."""
 
 Floats = npt.NDArray[np.float64]
+Reduce = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def input_x_gradient(replay: Replay, question: Question, *, progress: Progress | None = None) -> Attribution:
@@ -35,20 +38,53 @@ def input_x_gradient(replay: Replay, question: Question, *, progress: Progress |
     section 3; A. Shrikumar et al., "Not Just a Black Box", 2016, section 2. Exact; one backward pass a target. Raises
     ExplainError where the model gives no gradients, OutOfMemory.
     """
+    return _at_the_point(replay, question, progress, lambda gradients, own: (gradients * own).sum(-1))
+
+
+def saliency(replay: Replay, question: Question, *, progress: Progress | None = None) -> Attribution:
+    """How steeply each value changes with each token's vector, whichever way: ``sqrt(sum_d (dv / dx[t, d])^2)``.
+
+    Never negative: it says that a source matters, not whether it speaks for or against. Vectors are those that the model's
+    entry gives. Source: K. Simonyan et al., "Deep Inside Convolutional Networks", ICLR workshop 2014, section 3; for words
+    J. Li et al., "Visualizing and Understanding Neural Models in NLP", NAACL 2016, section 5.1; the norm over a vector
+    D. Atanasova et al., "A Diagnostic Study of Explainability Techniques for Text Classification", EMNLP 2020. Exact;
+    one backward pass a target. Raises ExplainError where the model gives no gradients, OutOfMemory.
+    """
+    return _at_the_point(replay, question, progress, lambda gradients, own: gradients.norm(dim=-1))
+
+
+def _at_the_point(replay: Replay, question: Question, progress: Progress | None, reduce: Reduce) -> Attribution:
+    """What ``reduce`` makes of the gradients ``[..., T, D]`` at the recorded vectors ``[T, D]``."""
     n, stop = len(question.targets), question.targets[-1]
     replay.target_ids(question)
     entry = entry_vectors(replay, replay.ids_tensor(stop))
     relevance, value, done = np.zeros((question.n_rows, stop)), np.zeros(question.n_rows), 0
+    whole = torch.zeros_like(_wide(entry[0]))
     for row, part in parts(question, replay.causal.vocab_size):
         own = entry[:, : part.targets[-1]]
-        values, along = contracted(replay, part, own, own)
-        rows = slice(row, row + part.n_rows)
-        relevance[rows, : own.shape[1]] += along[:, 0].double().cpu().numpy()
-        value[rows] += values[:, 0].double().cpu().numpy()
+        if question.together:
+            # the gradient of a sum is the sum of those of its parts, its norm is not
+            values, found = reduced(replay, part, own, _wide)
+            whole[: own.shape[1]] += found[0, 0]
+        else:
+            values, found = reduced(replay, part, own, partial(_reduced, reduce, _wide(own[0])))
+            relevance[row : row + part.n_rows, : own.shape[1]] = found[:, 0].double().cpu().numpy()
+        value[row : row + part.n_rows] += values[:, 0].double().cpu().numpy()
         done += len(part.targets)
         if progress is not None:
             progress(done, n)
+    if question.together:
+        relevance[0] = reduce(whole, _wide(entry[0])).double().cpu().numpy()
     return Attribution(question.by_segment(relevance), value)
+
+
+def _reduced(reduce: Reduce, own: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+    return reduce(_wide(gradients), own)
+
+
+def _wide(tensor: torch.Tensor) -> torch.Tensor:
+    """In single precision at least: what is summed over a vector's dimensions."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def integrated_gradients(

@@ -15,7 +15,7 @@ from tokentape.explain.question import Question
 from tokentape.explain.replay import HEAD_BYTES, Replay
 from tokentape.models.failures import is_out_of_memory
 
-__all__ = ["BATCH_TOKENS", "contracted", "gradients", "parts", "recorded"]
+__all__ = ["BATCH_TOKENS", "contracted", "gradients", "parts", "recorded", "reduced"]
 
 BLOCK = 16
 """Targets that share a forward graph, cut behind the last of them: what stands after a target has no gradient to compute."""
@@ -47,15 +47,30 @@ def contracted(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Values ``[n_rows, B]`` at ``entry`` ``[B, T, D]``, and their gradients by it along ``direction`` ``[n_rows, B, T]``.
 
-    ``direction`` ``[1 or B, T, D]`` is multiplied with the gradient, and the product summed over D. The head goes
-    backward once for all targets, since no row of its output depends on another's input; behind it one vector-Jacobian
-    product a row, several at once where they are small. Raises ExplainError where the model gives no gradients.
+    ``direction`` ``[1 or B, T, D]`` is multiplied with the gradient, and the product summed over D. Raises as
+    :func:`reduced`.
+    """
+    return reduced(replay, question, entry, lambda gradients: _sum_along(gradients, direction), mode)
+
+
+def reduced(
+    replay: Replay,
+    question: Question,
+    entry: torch.Tensor,
+    reduce: Callable[[torch.Tensor], torch.Tensor],
+    mode: Unbroken | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Values ``[n_rows, B]`` at ``entry`` ``[B, T, D]``, and of their gradients by it what ``reduce`` makes of ``[..., D]``.
+
+    The head goes backward once for all targets, since no row of its output depends on another's input; behind it one
+    vector-Jacobian product a row, several at once where they are small. Raises ExplainError where the model gives no
+    gradients.
     """
     leaf = entry.detach().requires_grad_()
     values, root = _forward(replay, question, leaf, mode or Unbroken())
     with replay.memory("explaining"):
-        along = [_sum_along(grad, direction) for grad in _gradients(root, leaf, len(values), replay)]
-    return values.detach(), torch.cat(along)
+        found = [reduce(gradients) for gradients in _gradients(root, leaf, len(values), replay)]
+    return values.detach(), torch.cat(found)
 
 
 @contextmanager
