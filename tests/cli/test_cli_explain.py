@@ -185,6 +185,45 @@ def test_where_the_model_looked(tape: Invoke, cat: Path) -> None:
     assert all(source < told["positions"][0] for source in told["overall"]["sources"][0] if source is not None)
 
 
+@pytest.mark.parametrize(
+    ("flags", "idle"),
+    [
+        (["--attention", "--against", "floor"], "--against"),
+        (["--attention", "--method", "rollout"], "--method"),
+        (["--lens", "--by", "word"], "--by"),
+        (["--direct", "--option", "steps=3"], "--option"),
+        (["--evaluate", "--top", "3"], "--top"),
+    ],
+)
+def test_options_that_would_change_nothing_are_refused(tape: Invoke, cat: Path, flags: list[str], idle: str) -> None:
+    done = tape("explain", cat, *flags)
+    assert done.code == 2 and f"{idle} together with {flags[0]}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "why"),
+    [
+        ("input_marginalization", "candidates=x", "candidates is a whole number"),
+        ("input_marginalization", "candidates=2.5", "candidates is a whole number"),
+        ("input_marginalization", "candidates=true", "candidates is a whole number"),
+        ("input_marginalization", "unexpected=x", "unexpected is a number"),
+        ("input_marginalization", "least=2", "lies in 0 .. 1"),
+        ("input_marginalization", "seed=-1", "not negative"),
+        ("leave_one_out", "draws=x", "draws is a whole number"),
+        ("integrated_gradients", "steps=x", "steps is a whole number or left out"),
+        ("integrated_gradients", "baseline=1.5", "baseline is a word or a whole number"),
+    ],
+)
+def test_options_of_another_type_are_refused(tape: Invoke, cat: Path, method: str, option: str, why: str) -> None:
+    done = tape("explain", cat, "--method", method, "--option", option)
+    assert done.code == 2 and why in " ".join(done.err.split())
+
+
+def test_what_is_never_drawn_is_no_answer(tape: Invoke, cat: Path) -> None:
+    done = tape("explain", cat, "--method", "leave_one_out", "--option", "replacement=random", "--option", "draws=0")
+    assert done.code == 2 and "drawn at least once" in done.err
+
+
 def test_what_it_will_cost_is_told_before_it_is_spent(tape: Invoke, cat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import tokentape.cli.explain as command
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from tokentape.errors import UsageError
 from tokentape.explain.question import Question
 from tokentape.explain.replacing.marginalization import input_marginalization
 from tokentape.explain.replacing.occlusion import leave_one_out
-from tokentape.explain.replacing.standins import neutral_id
+from tokentape.explain.replacing.standins import fills, neutral_id
 from tokentape.explain.replay import Replay
 from tokentape.models.causal import CausalModel
 
@@ -46,7 +47,7 @@ def twin(replay: Replay, target: int, foil: int, candidates: int, least: float, 
 
 
 @pytest.mark.parametrize("family", ["bloom", "llama", "gpt2", "mistral", "mamba"])
-@pytest.mark.parametrize(("candidates", "least", "unexpected"), [(3, 0.0, 0.0), (12, 0.05, 0.25)])
+@pytest.mark.parametrize(("candidates", "least", "unexpected"), [(3, 0.0, 0.0), (12, 0.05, 0.25), (6, 0.12, 0.0)])
 def test_it_is_the_mean_over_what_the_model_holds_possible(
     family: str, candidates: int, least: float, unexpected: float
 ) -> None:
@@ -68,15 +69,22 @@ def test_logits_beyond_what_may_be_held_come_in_parts(family: str, monkeypatch: 
     whole = input_marginalization(replay, question, candidates=3)
     for module in ("fallen", "marginalization"):
         monkeypatch.setattr(f"tokentape.explain.replacing.{module}.HEAD_BYTES", 4 * 3 * replay.causal.vocab_size)
+    held: list[int] = []
+    watch = replay.model.register_forward_hook(
+        lambda module, inputs, output: held.append(output.logits[..., 0].numel())
+    )
     parts = input_marginalization(replay, question, candidates=3)
+    watch.remove()
+    assert max(held) == 3
     np.testing.assert_allclose(parts.relevance, whole.relevance, atol=1e-5 if family == "mamba" else 1e-10)
 
 
 class Twice(nn.Module):
     """Says nearly every token twice: the first of a pair comes by chance, and the second repeats it."""
 
-    def __init__(self) -> None:
+    def __init__(self, masked: int | None = None) -> None:
         super().__init__()
+        self.masked = masked
         self.says = nn.Embedding(20, 20, dtype=torch.float64)
         nn.init.normal_(self.says.weight, generator=torch.Generator().manual_seed(0))
         text = SimpleNamespace(bos_token_id=None, eos_token_id=None, pad_token_id=0)
@@ -89,7 +97,41 @@ class Twice(nn.Module):
     def forward(self, input_ids: torch.Tensor, use_cache: bool = False) -> Any:
         logits = self.says(input_ids).cumsum(1)
         logits[:, ::2] += 40 * torch.nn.functional.one_hot(input_ids[:, ::2], 20)
+        if self.masked is not None:
+            logits[..., self.masked :] = -torch.inf
         return SimpleNamespace(logits=logits)
+
+
+def test_a_first_token_was_as_likely_as_each_of_the_draws() -> None:
+    replay = replay_of("llama", torch.float64)
+    found = input_marginalization(replay, Question((10,)), draws=3, seed=5, unexpected=0.0).relevance[0, 0]
+    first = replace(replay, ids=replay.ids[:1])
+    drawn = fills(first, ("random",), 3, np.random.default_rng(5))["random"][:, 0].tolist()
+    value, after = [], []
+    for token in (replay.ids[0], *drawn):
+        rows = replay.model(torch.tensor([[token, *replay.ids[1:10]]])).logits[0].detach().double()
+        value.append(float(rows[9, replay.ids[10]] - rows[9].mean()))
+        after.append(float(rows[:9].log_softmax(-1)[torch.arange(9), torch.tensor(replay.ids[1:10])].sum()))
+    share = torch.tensor(after, dtype=torch.float64).softmax(0).numpy()
+    np.testing.assert_allclose(found, value[0] - (share * value).sum(), atol=1e-10)
+
+
+def test_more_candidates_than_there_are_tokens_are_all_of_them() -> None:
+    causal = CausalModel(Twice().eval(), None, "twice", None, None, None, 20)
+    replay = Replay(causal, (4, 4, 7, 2, 9), 2)
+    every, more = (input_marginalization(replay, Question((4,)), candidates=n, least=0.0).relevance for n in (19, 1000))
+    np.testing.assert_array_equal(every, more)
+
+
+def test_what_has_no_probability_is_not_drawn() -> None:
+    """Vocabularies that are padded have entries at minus infinity."""
+    causal = CausalModel(Twice(masked=4).eval(), None, "twice", None, None, None, 20)
+    replay = Replay(causal, (3, 3, 1, 2, 3), 2)
+    question = Question((4,), "foil", (2,))
+    all_of_them, possible = (
+        input_marginalization(replay, question, candidates=n, least=0.0, seed=3).relevance for n in (19, 3)
+    )
+    np.testing.assert_allclose(all_of_them, possible, atol=1e-12)
 
 
 def test_what_follows_says_what_could_have_stood_there() -> None:

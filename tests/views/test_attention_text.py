@@ -77,14 +77,33 @@ def test_a_learned_sink_and_a_failed_check_are_on_its_face() -> None:
     failed = ReplayCheck(2.0, 1.0, 3, 1e-3, False, "other weights")
     text = attention_text(replace(summary(), nowhere=nowhere, check=failed).rows([5]), Screen(width=120))
     assert "nowhere" in text.splitlines()[2] and "40%" in text
+    several = attention_text(replace(summary(), nowhere=nowhere), Screen(width=120)).splitlines()
+    assert several[0].endswith("nowhere") and several[1].endswith("40%")
     assert "REPLAY DISAGREES" in text
 
 
 def test_names_of_hostile_tokens_are_text_and_nothing_else() -> None:
     hostile = {1: Piece(1, "\x1b[31m\n" * 999, b"\x1b[31m\n" * 999, False)}
-    text = attention_text(summary(pieces=hostile).rows([5]), Screen(width=60))
-    assert "\x1b" not in text and "#0" in text
-    assert max(map(len, text.splitlines())) <= 60
+    for found in (summary(pieces=hostile).rows([5]), summary(pieces=hostile)):
+        for width in (40, 60, 90):
+            text = attention_text(found, Screen(width=width))
+            assert "\x1b" not in text and "#4" in text
+            assert max(map(len, text.splitlines())) <= width
+
+
+def test_figures_are_means_over_the_layers_that_attend() -> None:
+    entropy = np.ma.MaskedArray(np.array([[[1.0, 0.5], [0.8, 0.1]], [[2.0, 4.0], [0.0, 0.0]]]), False)
+    entropy[1, 1] = np.ma.masked  # the second layer has one head
+    text = attention_text(summary(entropy=entropy, n_heads=(2, 1)), Screen(width=120))
+    assert text.splitlines()[1].split()[-3] == "1.45" and text.splitlines()[2].split()[-3] == "2.15"
+    assert "without attention" not in text
+
+
+def test_a_token_that_comes_again_later_needs_no_position() -> None:
+    ids = np.array((0, 1, 2, 3, 4, 1))
+    text = attention_text(summary(ids=ids).rows([4]), Screen(width=120))
+    assert text.startswith("Before ' the' at position 4 the model looked at ' on' 60%, ' cat' 40%.")
+    assert "sharpest" not in text  # no heads were kept for this row
 
 
 def test_rows_are_chosen_by_position() -> None:
@@ -97,6 +116,8 @@ def test_rows_are_chosen_by_position() -> None:
     np.testing.assert_array_equal(whole.rows([5]).heads.weights, whole.heads.weights)
     with pytest.raises(UsageError, match="no row for position 3"):
         whole.rows([3, 4])
+    with pytest.raises(UsageError, match="no row for position 4"):
+        whole.rows([]).rows([4])
     with pytest.raises(ValueError, match="read-only"):
         one.positions[0] = 1
 

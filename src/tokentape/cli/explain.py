@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.output import document, json_option, print_document, print_lines
@@ -39,8 +40,13 @@ Examples:
   tokentape explain cat.tape --evaluate                  # which method tells the truth about this tape?
 """
 
-OTHER_ANSWERS = ("attention", "lens", "direct", "evaluate")
-"""Flags that ask for another answer than what a target rests on."""
+OTHER_ANSWERS = {
+    "attention": ("against", "kind", "method", "pairs", "by"),
+    "lens": ("against", "kind", "method", "pairs", "by", "top"),
+    "direct": ("method", "pairs", "by", "top"),
+    "evaluate": ("pairs", "top"),
+}
+"""Flags that ask for another answer than what a target rests on, and the options that say nothing there."""
 
 TOLD_NS = 5_000_000_000
 """From which expected time on a command says beforehand what it will take."""
@@ -80,7 +86,7 @@ def command(file: Path, as_json: bool, **given: Any) -> None:
     """Say why the tokens of FILE were chosen: what each rests on.
 
     FILE is a tape. Its ids are played through the model once more, and the replay is checked against the recorded
-    log-probabilities; one that disagrees is not explained unless you insist. The answer is kept in FILE.
+    log-probabilities; one that disagrees is not explained unless you insist. What tokens rest on is kept in FILE.
 
     Every method answers another question; what each can and cannot prove is in docs/explanation/relevance.md.
     """
@@ -89,11 +95,13 @@ def command(file: Path, as_json: bool, **given: Any) -> None:
         return
     from tokentape.data.tape import open_tape
 
+    other = next((name for name in OTHER_ANSWERS if given[name]), None)
+    if other is not None:
+        _refuse_idle_options(other)
     with open_tape(file) as tape:
         (trace,) = chosen_sequences(tape, file, (given["trace"],))
         asked = _asked(trace, given)  # what cannot be answered is refused before a model is loaded
         causal = loaded_model(tape, given, quiet=as_json)
-        other = next((name for name in OTHER_ANSWERS if given[name]), None)
         if other is not None:
             from tokentape.cli import explain_more
 
@@ -102,6 +110,19 @@ def command(file: Path, as_json: bool, **given: Any) -> None:
         found = _explained(tape, trace, causal, asked, given, quiet=as_json)
     kept = None if given["no_save"] else _kept(file, found)
     _report(file, found, kept, causal, given, as_json=as_json)
+
+
+def _refuse_idle_options(other: str) -> None:
+    """Refuse what was given on the command line and would change nothing."""
+    context = click.get_current_context()
+    flags = {option.name: option.opts[0] for option in context.command.params}
+    for name in OTHER_ANSWERS[other]:
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(
+                f"{flags[name]} together with --{other}",
+                why=f"--{other} is another answer, which it would not change",
+                fix=f"leave {flags[name]} out, or --{other}",
+            )
 
 
 def _asked(trace: Trace, given: dict[str, Any]) -> Asked:

@@ -102,7 +102,7 @@ class AttentionSummary:
         if len(strange):
             raise UsageError(
                 f"no row for position {strange[0]}",
-                why=f"there are {len(self.positions)}, the last for position {self.positions[-1]}",
+                why=f"there are {len(self.positions)} rows, of {len(self.ids)} tokens",
                 fix="ask for positions that were looked at",
             )
         rows, heads = np.searchsorted(self.positions, wanted), np.isin(self.head_positions, wanted)

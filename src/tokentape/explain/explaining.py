@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -19,7 +18,8 @@ from tokentape.data.tape import Tape, open_tape
 from tokentape.data.trace import Trace
 from tokentape.errors import UsageError
 from tokentape.explain.checking import check, refuse_failed
-from tokentape.explain.methods import Method, method_named
+from tokentape.explain.methods import method_named
+from tokentape.explain.options import checked_options, progress_option
 from tokentape.explain.question import Attribution, Question
 from tokentape.explain.replay import Progress, Replay
 from tokentape.explain.units import sources_of
@@ -150,7 +150,7 @@ def answered(trace: Trace, replay: Replay, asked: Asked, *, progress: Progress |
     """The answer to what was asked, from the checked replay of a trace."""
     method = method_named(asked.method)
     question, sources = question_of(replay, asked)
-    options = {**_checked_options(method, asked.options), **_progress_option(method, progress)}
+    options = {**checked_options(method, asked.options), **progress_option(method, progress)}
     began = time.process_time_ns()
     attribution = method(replay, question, **options)
     cpu_ns = time.process_time_ns() - began
@@ -264,27 +264,6 @@ def _foil(against: int | str, causal: CausalModel) -> int:
         why=f"a foil stands in the place of one token, and this is spelled with {len(spellings[0]) if spellings else 0}: {pieces}",
         fix="--against with one of those tokens, or with an id",
     )
-
-
-def _checked_options(method: Method, options: Mapping[str, Any]) -> dict[str, Any]:
-    known = _keywords(method) - {"progress"}
-    for name in options:
-        if name not in known:
-            raise UsageError(
-                f"{method.name} has no option {name!r}",
-                why=f"its options are {', '.join(sorted(known)) or 'none'}",
-                fix=f"leave {name} out",
-            )
-    return dict(options)
-
-
-def _progress_option(method: Method, progress: Progress | None) -> dict[str, Any]:
-    return {"progress": progress} if progress is not None and "progress" in _keywords(method) else {}
-
-
-def _keywords(method: Method) -> set[str]:
-    parameters = inspect.signature(method.function()).parameters
-    return set(list(parameters)[2:])
 
 
 def _as_explanation(

@@ -23,8 +23,8 @@ SAID = "attention is where a model looked, which is not what it used: for what a
 NAME = 14
 """Cells of the longest name of a token."""
 
-WIDE = 72
-"""Cells of a screen that has room for what single heads did."""
+NARROW, WIDE = 56, 72
+"""From how many cells on there is room for figures; and for what single heads did."""
 
 IN_A_CELL = 3
 """Sources named for a layer, or for a token in a list of several."""
@@ -49,45 +49,41 @@ def _detail(found: AttentionSummary, screen: Screen, top: int) -> list[str]:
     position = int(found.positions[0])
     looked = _looked(found, found.overall, (0,), top)
     where = f"Before {_name(found, position)} at position {position} the model looked at {looked}."
-    header = ["layer", "looked at", "entropy", "first", "distance"]
-    align = "<<>>>"
+    figures, sharpest = _figures(found, screen), len(found.head_positions) > 0 and screen.width >= WIDE
     body = [
         [
             str(layer + 1),
             _looked(found, found.layers, (layer, 0), IN_A_CELL),
-            _mean(found.entropy, layer, ".2f"),
-            _mean(found.sink_share, layer, ".0%"),
-            _mean(found.distance, layer, ".1f"),
+            *(_mean(getattr(found, name)[layer : layer + 1, :, 0], form) for name, form in figures.values()),
+            *([_sharpest(found, layer)] if sharpest else []),
         ]
         for layer in range(found.n_layers - 1, -1, -1)
     ]
-    if len(found.head_positions) and screen.width >= WIDE:
-        header.append("sharpest head")
-        align += "<"
-        for cells, layer in zip(body, range(found.n_layers - 1, -1, -1), strict=True):
-            cells.append(_sharpest(found, layer))
-    if not np.ma.getmaskarray(found.nowhere).all():
-        header.insert(4, "nowhere")
-        align = align[:4] + ">" + align[4:]
-        for cells, layer in zip(body, range(found.n_layers - 1, -1, -1), strict=True):
-            cells.insert(4, _mean(found.nowhere, layer, ".0%"))
-    table = columns(screen, header, body, align, stretch=1)
+    header = ["layer", "looked at", *figures, *(["sharpest head"] * sharpest)]
+    table = columns(screen, header, body, "<<" + ">" * len(figures) + "<" * sharpest, stretch=1)
     return [*folded(screen.safe(where), screen.width), "", *table]
 
 
 def _rows(found: AttentionSummary, screen: Screen) -> list[str]:
+    figures = _figures(found, screen)
     body = [
         [
             str(position),
             _name(found, int(position)),
             _looked(found, found.overall, (row,), IN_A_CELL),
-            _over_all(found.entropy, row, ".2f"),
-            _over_all(found.sink_share, row, ".0%"),
-            _over_all(found.distance, row, ".1f"),
+            *(_mean(getattr(found, name)[:, :, row], form) for name, form in figures.values()),
         ]
         for row, position in enumerate(found.positions)
     ]
-    return columns(screen, ["pos", "token", "looked at", "entropy", "first", "distance"], body, "><<>>>", stretch=2)
+    return columns(screen, ["pos", "token", "looked at", *figures], body, "><<" + ">" * len(figures), stretch=2)
+
+
+def _figures(found: AttentionSummary, screen: Screen) -> dict[str, tuple[str, str]]:
+    """Columns of figures for which there is something to show and room: field and format by heading."""
+    figures = {"entropy": ("entropy", ".2f"), "first": ("sink_share", ".0%"), "distance": ("distance", ".1f")}
+    if not np.ma.getmaskarray(found.nowhere).all():
+        figures["nowhere"] = ("nowhere", ".0%")
+    return figures if screen.width >= NARROW else {}
 
 
 def _name(found: AttentionSummary, position: int) -> str:
@@ -109,16 +105,9 @@ def _looked(found: AttentionSummary, sources: TopSources, where: tuple[int, ...]
     return ", ".join(named)
 
 
-def _mean(figure: Masked, layer: int, form: str) -> str:
-    """The mean over the heads of a layer, of the only row."""
-    values = figure[layer, :, 0].compressed()
-    return format(float(values.mean()), form) if len(values) else ABSENT
-
-
-def _over_all(figure: Masked, row: int, form: str) -> str:
-    """The mean over layers of the means over their heads."""
-    layers = [layer[:, row].compressed() for layer in figure]
-    means = [float(heads.mean()) for heads in layers if len(heads)]
+def _mean(figure: Masked, form: str) -> str:
+    """The mean over layers ``[L, H]`` of the means over their heads."""
+    means = [float(heads.compressed().mean()) for heads in figure if heads.count()]
     return format(sum(means) / len(means), form) if means else ABSENT
 
 

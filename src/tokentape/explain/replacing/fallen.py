@@ -62,7 +62,7 @@ def fallen(
     """The weighted sum, over a segment's changes, of how far each value falls; ``changes`` ascend by segment.
 
     All targets are answered by the same passes. ``notes["prefix"]`` says whether what stands before a segment was kept as
-    keys and values.
+    keys and values, ``"computed anew"``, or ``"none"`` where all went together.
     """
     falls = Falls(replay, question, progress)
     summed = np.zeros((len(question.targets), question.n_segments))
@@ -111,7 +111,7 @@ class Falls:
         return Attribution(
             relevance=_seen(question, relevance),
             value=question.fold(reader.full.double().cpu().numpy()),
-            notes={**notes, "prefix": "kept" if reader.kept else "computed anew"},
+            notes={**notes, "prefix": reader.prefix},
         )
 
     def _batches(self, changes: Sequence[Change], segments: Sequence[Segment]) -> Iterator[list[Change]]:
@@ -123,7 +123,8 @@ class Falls:
                 first = segments[batch[0].segment][0]
                 size = len(batch) + 1
                 rows = stop - first if self._likelihood else len(self._question.targets)
-                full = size * (stop - first) > BATCH_TOKENS or 4 * size * rows * vocab_size > HEAD_BYTES
+                # the recorded sequence goes along
+                full = size * (stop - first) > BATCH_TOKENS or 4 * (size + 1) * rows * vocab_size > HEAD_BYTES
                 if full or segments[change.segment][0] - first >= SHARED:
                     yield batch
                     batch = []
@@ -156,6 +157,11 @@ class _Reader:
         self.length = 0
         self.cache: Any = None
         self.kept = True
+
+    @property
+    def prefix(self) -> str:
+        """What became of what stands before the changes."""
+        return "computed anew" if not self.kept else "kept" if self.length else "none"
 
     def read(self, rows: torch.Tensor, start: int) -> _Scores:
         """What ids ``rows`` ``[B, stop]``, the recorded ones before ``start``, give for targets behind it."""

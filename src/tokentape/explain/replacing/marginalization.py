@@ -45,12 +45,11 @@ def input_marginalization(
     ``(1 - u) sum_c w_c (v(x) - v(x with c at s)) + u (v(x) - v(x with a neutral token at s))``, with ``u = unexpected`` and
     ``w_c`` proportional to ``p(c | x_<s) p(x_s+1 .. x_t-1 | x_<s, c)`` over the recorded token, which adds nothing, and the
     ``candidates`` most likely others, of which those below ``least`` of their sum before what follows is asked are left
-    out. A token that could hardly have been another, since what stands before it or behind it says so, has little part in the
-    answer, however much would break without it. The neutral token, which need not fit, tells such tokens from those that
-    do nothing.
+    out. A token that could hardly have been another, since what stands before it or behind it says so, has a part by the
+    neutral token alone: that share ``u`` of what would break without it, which tells it from a token that does nothing.
 
-    A first token that opens every sequence has no part. Another first token, which nothing predicts, was as likely as each
-    of ``draws`` ordinary ones. A segment has the sum of its tokens.
+    A special first token, such as opens every sequence, has no part. Another first token, which nothing predicts, was as
+    likely as each of ``draws`` ordinary ones. A segment has the sum of its tokens.
 
     Raises UsageError for options that cannot be, OutOfMemory.
     """
@@ -58,7 +57,7 @@ def input_marginalization(
         raise UsageError(
             f"candidates {candidates}, draws {draws}, least {least}, unexpected {unexpected}",
             why="at least one token is drawn, and a probability or a share lies in 0 .. 1",
-            fix="--option candidates=16",
+            fix="--option candidates=16, --option least=0.01, --option unexpected=0.2, --option draws=16",
         )
     replay.target_ids(question)
     single = replace(question, segments=tuple((p, p + 1) for p in range(question.targets[-1])))
@@ -104,11 +103,11 @@ class _Expected:
         return cls(own, tuple(others))
 
     def changes(self, replay: Replay, neutral: int | None) -> list[Change]:
-        """A change to each of the others, its weight their probability, and one of weight 0 to the neutral token."""
+        """A change to each of the others, its weight their probability, and behind them one to the neutral token."""
         stop, device = len(self.own), replay.causal.device
         extra = () if neutral is None else ((neutral, 0.0),)
         return [
-            Change(position, torch.full((stop,), token, device=device), p)
+            Change(position, torch.tensor(token, device=device).expand(stop), p)
             for position, others in enumerate(self.others)
             if position or others  # a first token that opens every sequence stays
             for token, p in (*others, *extra)
@@ -122,8 +121,9 @@ class _Expected:
 
 
 def _first(replay: Replay, draws: int, seed: int) -> tuple[tuple[int, float], ...]:
-    """Ordinary tokens that might open the sequence; none where what opens it opens every one."""
-    if replay.causal.tokenizer is not None and replay.causal.pieces.piece(replay.ids[0]).special:
+    """Ordinary tokens that might open the sequence; none where a special one does."""
+    causal, opens = replay.causal, replay.ids[0]
+    if opens == causal.bos_id or (causal.tokenizer is not None and causal.pieces.piece(opens).special):
         return ()
     # the same draws however long the sequence is
     first = replace(replay, ids=replay.ids[:1])
@@ -132,15 +132,19 @@ def _first(replay: Replay, draws: int, seed: int) -> tuple[tuple[int, float], ..
 
 
 def _mixed(falls: list[Fall], own: tuple[float, Floats], unexpected: float) -> Floats:
-    """The relevance ``[n]`` of one position from the falls of its changes."""
-    fall = np.stack([one.fall for one in falls])
-    expected = np.array([one.change.weight for one in falls])
-    neutral = fall[expected == 0].sum(0)
-    with np.errstate(divide="ignore"):
-        fits = np.log(expected)[:, None] + np.stack([one.after for one in falls if one.after is not None])
-    fits = np.concatenate([(own[0] + own[1])[None], fits])
-    weights = np.exp(fits - fits.max(0))
-    weights /= weights.sum(0)
-    # targets before the change have values of no meaning, which are never shown
-    mixed: Floats = (1 - unexpected) * (weights[1:] * fall).sum(0) + unexpected * neutral
+    """The relevance ``[n]`` of one position from the falls of its changes, that to the neutral token the last if it has a share."""
+    neutral = falls.pop().fall if unexpected else 0.0
+    mixed: Floats = unexpected * neutral + (1 - unexpected) * _expected_fall(falls, own)
     return mixed
+
+
+def _expected_fall(falls: list[Fall], own: tuple[float, Floats]) -> Floats:
+    """How far each value ``[n]`` falls in the mean over what might have stood there."""
+    fits = [own[0] + own[1]]
+    with np.errstate(divide="ignore"):
+        fits += [np.log(one.change.weight) + one.after for one in falls if one.after is not None]
+    # targets before the change have values of no meaning, which are never shown
+    weights = np.exp(fits - np.max(fits, axis=0))
+    fall = np.stack([np.zeros_like(own[1]), *(one.fall for one in falls)])
+    found: Floats = (weights * fall).sum(0) / weights.sum(0)
+    return found

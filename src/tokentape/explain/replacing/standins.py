@@ -104,6 +104,8 @@ def fills(replay: Replay, operators: Sequence[str], draws: int, rng: np.random.G
             why=f"there are {', '.join(OPERATORS)}",
             fix="operators=('neutral', 'random')",
         )
+    if draws < 1:
+        raise UsageError(f"draws={draws}", why="what is drawn at random is drawn at least once", fix="draws=3")
     ids = np.array(replay.ids)
     made = {}
     for name in operators:
