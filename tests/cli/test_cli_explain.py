@@ -231,6 +231,7 @@ def test_what_it_will_cost_is_told_before_it_is_spent(tape: Invoke, cat: Path, m
     done = tape("explain", cat, "--all", "--method", "leave_one_out")
     assert done.err.startswith("leave_one_out: up to 13 forward and 0 backward passes, some ")
     assert tape("explain", cat, "--all", "--method", "leave_one_out", "--json").err == ""
+    assert "at most; --method saliency takes 3\n" in tape("explain", cat).err
 
 
 def test_a_first_pass_that_took_long_alarms_nobody(tape: Invoke, cat: Path, monkeypatch: pytest.MonkeyPatch) -> None:
