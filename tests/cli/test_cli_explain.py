@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 import tokentape
+from tokentape.cli.replaying import uncollected
 from tokentape.models.causal import load
 
 Invoke = Callable[..., Any]
@@ -245,3 +248,20 @@ def test_a_first_pass_that_took_long_alarms_nobody(tape: Invoke, cat: Path, monk
     assert done.err == ""
     # the pass that was timed is no part of what the answer took
     assert re.findall(r"\((\d+) forward", told.out) == re.findall(r"\((\d+) forward", done.out) != []
+
+
+def test_the_collector_rests_while_transformers_is_imported_and_then_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    with uncollected():
+        assert gc.isenabled()  # it has been imported
+    monkeypatch.delitem(sys.modules, "transformers.modeling_utils")
+    frozen = gc.get_freeze_count()
+    try:
+        with pytest.raises(KeyError), uncollected():
+            assert not gc.isenabled()
+            with uncollected():
+                assert not gc.isenabled()
+            assert not gc.isenabled()
+            raise KeyError
+        assert gc.isenabled() and gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()

@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.output import document, json_option, print_document, print_lines
-from tokentape.cli.replaying import checked_replay, loaded_model, model_options, progress_line
+from tokentape.cli.replaying import checked_replay, loaded_model, model_options, progress_line, uncollected
 from tokentape.cli.sections import SectionedCommand, in_section
 from tokentape.cli.sequences import chosen_sequences
 from tokentape.errors import UsageError
@@ -103,8 +103,9 @@ def command(file: Path, as_json: bool, **given: Any) -> None:
         _refuse_idle_options(other)
     with open_tape(file) as tape:
         (trace,) = chosen_sequences(tape, file, (given["trace"],))
-        asked = _asked(trace, given)  # what cannot be answered is refused before a model is loaded
-        causal = loaded_model(tape, given, quiet=as_json)
+        with uncollected():
+            asked = _asked(trace, given)  # what cannot be answered is refused before a model is loaded
+            causal = loaded_model(tape, given, quiet=as_json)
         if other is not None:
             from tokentape.cli import explain_more
 

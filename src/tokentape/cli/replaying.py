@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from tokentape.explain.replay import Replay
     from tokentape.models.causal import CausalModel
 
-__all__ = ["checked_replay", "loaded_model", "model_options", "progress_line"]
+__all__ = ["checked_replay", "loaded_model", "model_options", "progress_line", "uncollected"]
 
 _MODEL_OPTIONS = [
     in_section(
@@ -39,15 +41,34 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def loaded_model(tape: Tape, given: Mapping[str, Any], *, quiet: bool) -> CausalModel:
     """The model that the tape names, or the one that is given."""
-    from tokentape.models.runtime import require_transformers
-
-    require_transformers()  # says how to get it, where importing what replays would only fail
-    from tokentape.explain.explaining import model_of
-
     options = {name: given[name] for name in LOAD_NAMES if given.get(name) not in (None, False)}
     name = given.get("model")
-    with StatusLine(f"loading {name or tape.setting.facts.get('model') or 'the model'}", quiet=quiet):
+    named = name or tape.setting.facts.get("model") or "the model"
+    with StatusLine(f"loading {named}", quiet=quiet), uncollected():
+        from tokentape.models.runtime import require_transformers
+
+        require_transformers()  # says how to get it, where importing what replays would only fail
+        from tokentape.explain.explaining import model_of
+
         return model_of(tape, name, **options)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Within it, and for what is made within it, the garbage collector does not run: for importing transformers.
+
+    That makes 600,000 objects, which stay to the end of the process; to look through them again and again takes a fifth of
+    the time. Where transformers has been imported nothing is changed.
+    """
+    if "transformers.modeling_utils" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def checked_replay(tape: Tape, trace: Trace, causal: CausalModel, *, unchecked: bool, quiet: bool) -> Replay:
