@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tokentape.data.columns import frozen
 from tokentape.data.explanation import ReplayCheck
-from tokentape.data.layers import plain
+from tokentape.data.layers import fix_plain, plain
 from tokentape.data.trace import Masked, Piece
 from tokentape.errors import UsageError
 
@@ -38,12 +38,11 @@ class TopSources:
 
     def take(self, rows: Any) -> TopSources:
         """The rows of these indices; rows are the axis before the last of the sources."""
-        found = (self.sources[..., rows, :], self.weights[..., rows, :], self.kept[..., rows])
-        return TopSources(*(frozen(one.data, np.ma.getmaskarray(one)) for one in found))
-
-    def to_dict(self) -> dict[str, Any]:
-        """All of it as what JSON can hold; null where masked."""
-        return plain(self)
+        return TopSources(
+            _taken(self.sources, (..., rows, slice(None))),
+            _taken(self.weights, (..., rows, slice(None))),
+            _taken(self.kept, (..., rows)),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,9 +79,7 @@ class AttentionSummary:
 
     def __post_init__(self) -> None:
         for name in ("positions", "ids", "head_positions"):
-            array = np.array(getattr(self, name), np.int64)
-            array.flags.writeable = False
-            object.__setattr__(self, name, array)
+            fix_plain(self, (name,))
         object.__setattr__(self, "pieces", MappingProxyType(dict(self.pieces)))
 
     @property
@@ -106,14 +103,17 @@ class AttentionSummary:
                 fix="ask for positions that were looked at",
             )
         rows, heads = np.searchsorted(self.positions, wanted), np.isin(self.head_positions, wanted)
-        kept: dict[str, Any] = {name: getattr(self, name)[..., rows] for name in FIGURES}
-        kept = {name: frozen(values.data, np.ma.getmaskarray(values)) for name, values in kept.items()}
+        kept: dict[str, Any] = {name: _taken(getattr(self, name), (..., rows)) for name in FIGURES}
         kept |= {"layers": self.layers.take(rows), "overall": self.overall.take(rows)}
         kept |= {"head_positions": self.head_positions[heads], "heads": self.heads.take(np.flatnonzero(heads))}
         return replace(self, positions=wanted, **kept)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as what JSON can hold; null where masked."""
-        nested = {one.name: getattr(self, one.name) for one in fields(self)}
-        tops = {name: value.to_dict() for name, value in nested.items() if isinstance(value, TopSources)}
-        return {**plain(self), **tops}
+        return plain(self)
+
+
+def _taken(values: Masked, index: tuple[Any, ...]) -> Masked:
+    """A part of a masked array, frozen as the whole is."""
+    part = values[index]
+    return frozen(part.data, np.ma.getmaskarray(part))

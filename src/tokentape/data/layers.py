@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -15,7 +15,7 @@ from tokentape.data.explanation import ReplayCheck
 from tokentape.data.trace import Masked, Piece
 from tokentape.errors import UsageError
 
-__all__ = ["DirectAttribution", "Lens", "plain"]
+__all__ = ["DirectAttribution", "Lens", "fix_plain", "plain"]
 
 _NULL = {"f": np.nan, "i": np.iinfo(np.int64).min}
 """What lies under a mask."""
@@ -50,7 +50,7 @@ class Lens:
     check: ReplayCheck | None = None
 
     def __post_init__(self) -> None:
-        _fix_plain(self, ("positions", "ids"))
+        fix_plain(self, ("positions", "ids"))
         layers = self.rank.shape[1] if np.ndim(self.rank) == 2 else -1
         shape = (len(self.positions), layers)
         _fix_masked(self, ("rank", "final_rank"), shape, "i")
@@ -130,11 +130,11 @@ class DirectAttribution:
     check: ReplayCheck | None = None
 
     def __post_init__(self) -> None:
-        _fix_plain(self, ("targets", "target_ids", *(("foil_ids",) if self.foil_ids is not None else ())))
+        fix_plain(self, ("targets", "target_ids", *(("foil_ids",) if self.foil_ids is not None else ())))
         rows = (1 if self.together else len(self.targets),)
-        _fix_plain(self, ("value", "entry", "bias", "curvature", "residual"), rows, np.float64)
+        fix_plain(self, ("value", "entry", "bias", "curvature", "residual"), rows, np.float64)
         shape = (*rows, np.shape(self.blocks)[-1])
-        _fix_plain(self, ("blocks", "other"), shape, np.float64)
+        fix_plain(self, ("blocks", "other"), shape, np.float64)
         _fix_masked(self, ("attention", "mlp"), shape, "f")
         _fix_masked(self, ("heads",), (*shape, np.shape(self.heads)[-1]), "f")
         unsplit = {int(layer): why for layer, why in self.unsplit.items()}
@@ -156,7 +156,7 @@ class DirectAttribution:
         return cls(**_unpacked(plain))
 
 
-def _fix_plain(
+def fix_plain(
     value: Any, names: Iterable[str], shape: tuple[int, ...] | None = None, dtype: type[np.generic] = np.int64
 ) -> None:
     """Replace the named fields by read-only copies; without ``shape`` the first of them sets it."""
@@ -203,8 +203,8 @@ def plain(value: Any) -> dict[str, Any]:
         given = getattr(value, one.name)
         if isinstance(given, np.ndarray):
             found[one.name] = given.tolist()
-        elif isinstance(given, ReplayCheck):
-            found[one.name] = asdict(given)
+        elif is_dataclass(given):
+            found[one.name] = plain(given)
         elif isinstance(given, Mapping):
             found[one.name] = {str(key): _entry(entry) for key, entry in given.items()}
         else:

@@ -14,6 +14,7 @@ from tokentape.data.explanation import ReplayCheck
 from tokentape.data.setting import Setting
 from tokentape.data.trace import Trace
 from tokentape.errors import ReplayError
+from tokentape.explain.question import raised
 from tokentape.explain.replay import HEAD_BYTES, Progress, ids_of
 from tokentape.models.anatomy import inputs_of, keeps_rows
 from tokentape.models.causal import CausalModel
@@ -216,7 +217,7 @@ def _chosen(logits: torch.Tensor, ids: torch.Tensor) -> Floats:
     """Log-probability of each id ``[n]`` under its row of logits ``[n, V]``, a few rows at a time in at least float32."""
     parts = []
     for some, few in zip(logits.split(64), ids.split(64), strict=True):
-        values = some if some.dtype == torch.float64 else some.float()
+        values = raised(some)
         chosen = values.gather(1, few[:, None]).squeeze(1)
         parts.append((chosen.double() - values.double().logsumexp(1)).cpu().numpy())
     return np.concatenate(parts) if parts else np.empty(0)

@@ -13,9 +13,14 @@ import torch
 from tokentape.data.explanation import EXPLAINED, Kind
 from tokentape.errors import UsageError
 
-__all__ = ["Attribution", "Question"]
+__all__ = ["Attribution", "Question", "raised"]
 
 Floats = npt.NDArray[np.float64]
+
+
+def raised(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in float32 at least: sums over many numbers need it."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class Question:
 
         Differentiable; computed in the logits' dtype, half precision raised to float32.
         """
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = raised(logits)
         at = ids.view(*[1] * (logits.dim() - 2), -1, 1).expand(*logits.shape[:-1], 1)
         chosen = logits.gather(-1, at).squeeze(-1)
         if self.kind == "logprob":

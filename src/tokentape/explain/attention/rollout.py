@@ -15,9 +15,9 @@ import torch
 from tokentape.errors import ExplainError, OutOfMemory
 from tokentape.explain.affine.graph import frozen_norms
 from tokentape.explain.attention.stream import Addition, Stream
-from tokentape.explain.attention.transformed import Transformed, raised
+from tokentape.explain.attention.transformed import Transformed
 from tokentape.explain.attention.watching import Look, Survey, Watch, survey_of, watching
-from tokentape.explain.question import Attribution, Question
+from tokentape.explain.question import Attribution, Question, raised
 from tokentape.explain.replay import Progress, Replay
 from tokentape.models.anatomy import frozen_parameters
 

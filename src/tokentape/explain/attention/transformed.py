@@ -19,6 +19,7 @@ import torch
 
 from tokentape.errors import ExplainError
 from tokentape.explain.attention.stream import Addition
+from tokentape.explain.question import raised
 
 __all__ = ["Measure", "Transformed", "raised"]
 
@@ -30,11 +31,6 @@ TOLERANCE, ROUNDINGS = 1e-3, 16
 
 Measure = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Vectors ``[c, R, D]`` from c sources to R rows, and what each row became ``[R, D]``: contributions ``[c, R]``, >= 0."""
-
-
-def raised(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor in float32 at least: sums over many numbers need it."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from tokentape.errors import UsageError
 from tokentape.explain.gradients.backward import parts, reduced
 from tokentape.explain.gradients.baselines import Baseline, baseline_entries, entry_vectors
 from tokentape.explain.gradients.path import Integral, integrated
-from tokentape.explain.question import Attribution, Question
+from tokentape.explain.question import Attribution, Question, raised
 from tokentape.explain.replacing.standins import neutral_id
 from tokentape.explain.replay import Progress, Replay
 
@@ -59,32 +59,27 @@ def _at_the_point(replay: Replay, question: Question, progress: Progress | None,
     replay.target_ids(question)
     entry = entry_vectors(replay, replay.ids_tensor(stop))
     relevance, value, done = np.zeros((question.n_rows, stop)), np.zeros(question.n_rows), 0
-    whole = torch.zeros_like(_wide(entry[0]))
+    whole = torch.zeros_like(raised(entry[0]))
     for row, part in parts(question, replay.causal.vocab_size):
         own = entry[:, : part.targets[-1]]
         if question.together:
             # the gradient of a sum is the sum of those of its parts, its norm is not
-            values, found = reduced(replay, part, own, _wide)
+            values, found = reduced(replay, part, own, raised)
             whole[: own.shape[1]] += found[0, 0]
         else:
-            values, found = reduced(replay, part, own, partial(_reduced, reduce, _wide(own[0])))
+            values, found = reduced(replay, part, own, partial(_reduced, reduce, raised(own[0])))
             relevance[row : row + part.n_rows, : own.shape[1]] = found[:, 0].double().cpu().numpy()
         value[row : row + part.n_rows] += values[:, 0].double().cpu().numpy()
         done += len(part.targets)
         if progress is not None:
             progress(done, n)
     if question.together:
-        relevance[0] = reduce(whole, _wide(entry[0])).double().cpu().numpy()
+        relevance[0] = reduce(whole, raised(entry[0])).double().cpu().numpy()
     return Attribution(question.by_segment(relevance), value)
 
 
 def _reduced(reduce: Reduce, own: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
-    return reduce(_wide(gradients), own)
-
-
-def _wide(tensor: torch.Tensor) -> torch.Tensor:
-    """In single precision at least: what is summed over a vector's dimensions."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    return reduce(raised(gradients), own)
 
 
 def integrated_gradients(

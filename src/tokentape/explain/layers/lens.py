@@ -16,6 +16,7 @@ import torch
 from tokentape.data.layers import Lens
 from tokentape.errors import UsageError
 from tokentape.explain.layers.tail import ELEMENTS, Stream, Tail, residual_stream, tail_of
+from tokentape.explain.question import raised
 from tokentape.explain.replay import Replay
 
 __all__ = ["lens"]
@@ -79,7 +80,7 @@ def _chunks(
 @torch.no_grad()
 def _read(logits: torch.Tensor, chosen: torch.Tensor, top_k: int) -> dict[str, np.ndarray]:
     """The columns of a Lens for logits ``[c, L + 1, V]`` and chosen ids ``[c]``."""
-    z = logits if logits.dtype == torch.float64 else logits.float()
+    z = raised(logits)
     logp = z.log_softmax(-1)
     entropy, kl = _compared(logp)
     last = z[:, -1].argmax(-1)

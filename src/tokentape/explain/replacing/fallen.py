@@ -13,11 +13,11 @@ import torch
 
 from tokentape.errors import TokentapeError
 from tokentape.explain.checking import goes_on
-from tokentape.explain.question import Attribution, Question
+from tokentape.explain.question import Attribution, Question, raised
 from tokentape.explain.replay import HEAD_BYTES, Progress, Replay
 from tokentape.models.anatomy import inputs_of, keeps_rows
 
-__all__ = ["Change", "Fall", "Falls", "fallen"]
+__all__ = ["Change", "Fall", "Falls", "between", "fallen"]
 
 BATCH_TOKENS = 2048
 """Tokens that go through the model at once, the cached ones before them not counted."""
@@ -99,7 +99,8 @@ class Falls:
             found = reader.read(rows, segments[batch[0].segment][0])
             falls = (reader.full - found.values).double().cpu().numpy()
             for index, change in enumerate(batch):
-                after = found.between(index, segments[change.segment][1]) if self._likelihood else None
+                end = segments[change.segment][1]
+                after = between(found.logprobs[index], end, question) if self._likelihood else None
                 yield Fall(change, falls[index], after)
             done += len(batch)
             if self._progress is not None:
@@ -260,8 +261,7 @@ class _Scores:
             part = replace(question, targets=targets, foils=question.foils[seen], segments=(), together=False)
             self.values[:, seen] = part.values(logits[:, [target - first for target in targets]], ids[seen])
         own = self._rows[:, first:end]
-        logits = logits[:, : own.shape[1]]
-        logits = logits if logits.dtype == torch.float64 else logits.float()
+        logits = raised(logits[:, : own.shape[1]])
         found = logits.gather(-1, own[..., None])[..., 0] - logits.logsumexp(-1)
         self.logprobs[:, first : first + own.shape[1]] = found.double().cpu().numpy()
 
@@ -270,12 +270,12 @@ class _Scores:
         self.values, self.logprobs, self._rows = self.values[1:], self.logprobs[1:], self._rows[1:]
         return self
 
-    def between(self, row: int, end: int) -> Floats:
-        """Log-probability ``[n]`` of the ids from position ``end`` up to each target, that of the target left out."""
-        sums = np.cumsum(self.logprobs[row, end:])
-        targets = np.array(self._reader.question.targets)
-        return (
-            np.where(targets > end, sums[np.clip(targets - 1 - end, 0, None)], 0.0)
-            if len(sums)
-            else np.zeros(len(targets))
-        )
+
+def between(logprobs: Floats, end: int, question: Question) -> Floats:
+    """Log-probability ``[n]`` of the ids from position ``end`` up to each target, that of the target left out.
+
+    ``logprobs`` ``[stop]`` are those of the ids themselves; before ``end`` there is nothing to add.
+    """
+    sums = np.concatenate([[0.0], np.cumsum(logprobs[end:])])
+    found: Floats = sums[(np.array(question.targets) - end).clip(min=0)]
+    return found

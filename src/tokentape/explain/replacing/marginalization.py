@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 
 from tokentape.errors import UsageError
-from tokentape.explain.question import Attribution, Question
-from tokentape.explain.replacing.fallen import Change, Fall, Falls
+from tokentape.explain.question import Attribution, Question, raised
+from tokentape.explain.replacing.fallen import Change, Fall, Falls, between
 from tokentape.explain.replacing.standins import fills, neutral_id
 from tokentape.explain.replay import HEAD_BYTES, Progress, Replay
 
@@ -92,7 +92,7 @@ class _Expected:
         for start in range(1, stop, at_once):
             positions = range(start, min(start + at_once, stop))
             logits = replay.logits(positions)[0]
-            logprobs = (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
+            logprobs = raised(logits).log_softmax(-1)
             best = logprobs.topk(min(candidates + 1, logprobs.shape[-1]), dim=-1)
             likely = zip(best.indices.tolist(), best.values.exp().tolist(), strict=True)
             for position, row, (ids, p) in zip(positions, logprobs, likely, strict=True):
@@ -115,9 +115,7 @@ class _Expected:
 
     def own_after(self, question: Question, position: int) -> tuple[float, Floats]:
         """Log-probabilities of the token at ``position``, and ``[n]`` of what stands between it and each target."""
-        sums = np.concatenate([[0.0], np.cumsum(self.own[position + 1 :])])
-        between = np.array(question.targets) - 1 - position
-        return float(self.own[position]), sums[between.clip(min=0)]
+        return float(self.own[position]), between(self.own, position + 1, question)
 
 
 def _first(replay: Replay, draws: int, seed: int) -> tuple[tuple[int, float], ...]:
