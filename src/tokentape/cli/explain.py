@@ -230,15 +230,19 @@ def _tell_cost(asked: Asked, replay: Replay, check_ns: int) -> None:
 
 
 def _pass_ns(replay: Replay, position: int) -> int:
+    """What a pass takes: the shortest of three, or of as many as a second holds, since other work on the machine only adds."""
     import torch
 
     from tokentape.explain.replay import Passes
 
     uncounted = replace(replay, passes=Passes())
-    began = time.monotonic_ns()
-    with torch.no_grad():
-        uncounted.logits([position])
-    return time.monotonic_ns() - began
+    took: list[int] = []
+    while len(took) < 3 and sum(took) < 1e9:
+        began = time.monotonic_ns()
+        with torch.no_grad():
+            uncounted.logits([position])
+        took.append(time.monotonic_ns() - began)
+    return min(took)
 
 
 def _kept(file: Path, found: Explanation) -> int | None:
