@@ -51,16 +51,16 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _meaning(column: Column) -> str:
-    if not column.choices:
-        return _cell(column.meaning)
-    return _cell(column.meaning) + ": " + ", ".join(f"{i} {word}" for i, word in enumerate(column.choices))
+def _meaning(column: Column, table_since: int) -> str:
+    words = ": " + ", ".join(f"{i} {word}" for i, word in enumerate(column.choices)) if column.choices else ""
+    since = f" (since version {column.since})" if column.since > table_since else ""
+    return _cell(column.meaning) + words + since
 
 
 def _table(table: Table) -> Iterator[str]:
     yield f"## `{table.name}`"
     yield ""
-    yield table.meaning
+    yield table.meaning + (f" Since schema version {table.since}." if table.since > 1 else "")
     yield ""
     yield f"Key: {', '.join(f'`{name}`' for name in table.key)}."
     yield ""
@@ -69,7 +69,7 @@ def _table(table: Table) -> Iterator[str]:
     for column in table.columns:
         null = "may be" if column.nullable else "never"
         dtype = DTYPES[column.dtype]
-        yield f"| `{column.name}` | {dtype} | {column.sql_type} | {null} | {column.unit} | {_meaning(column)} |"
+        yield f"| `{column.name}` | {dtype} | {column.sql_type} | {null} | {column.unit} | {_meaning(column, table.since)} |"
     yield ""
 
 
@@ -79,8 +79,9 @@ def _records() -> Iterator[str]:
     yield (
         f"A part holds at most {PART:,} rows. Fields follow one another without gaps, little-endian. Bit *i* of `null` says that"
         " column *i* of the series is null, and its field is then zero; after the columns of `token` come two bits more, for"
-        " the text and for the candidates. `n_bytes` and `n_candidates` say how much of the blobs `bytes` and `candidates` is"
-        " the row's."
+        " the text and for the candidates. In a tape of an older schema version the columns that came later are not in the record,"
+        " and the two bits follow those of the columns that are. `n_bytes` and `n_candidates` say how much of the blobs"
+        " `bytes` and `candidates` is the row's."
     )
     yield ""
     yield "| record | bytes | fields |"

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tokentape.data import KINDS, Run, Setting, TapeWriter, TraceHead, candidates_json
+from tokentape.data import KINDS, STEP_COLUMNS, Run, Setting, TapeWriter, TraceHead, candidates_json
+from tokentape.data.blocks import Draft, DraftTokens
+from tokentape.data.control import Decision, Effect, Outcome, RuleHead
 from tokentape.data.explanation import Explanation, ReplayCheck, Source
+from tokentape.data.schema import EFFECT_COLUMNS
 
 SETTING = Setting({"model": "demo", "dtype": "float32", "hostname": "somewhere", "threads": 2, "sizes": [1, 2]})
 
@@ -36,9 +39,7 @@ writer.close()
 
 def step(run, index, n_out, **known):
     """A step of 10 ns every 20 ns, null wherever the name is not among ``known``."""
-    nullable = (
-        "forward_ns device_ns cpu_ns switches gc_count gc_ns cache_bytes rss_bytes device_bytes".split()
-    )  # in the order of the schema
+    nullable = [column.name for column in STEP_COLUMNS[8:]]
     first = (run, index, KINDS.index("decode" if index else "prefill"), known.get("batch", 1))
     rest = (known.get("context"), known.get("n_in"), n_out, 100 + 20 * index, 110 + 20 * index)
     return (*first, *rest, *(known.get(name) for name in nullable))
@@ -48,7 +49,8 @@ def token(trace, position, step, text="a", raw=None, candidates=((7, -0.5), (8, 
     columns = ("id", "logprob", "entropy", "rank", "rules_logprob")
     pairs = None if candidates is None else candidates_json(candidates)
     flags = (known.get("forced", 0), known.get("overshoot", 0))
-    return (trace, position, step, *(known.get(name) for name in columns), *flags, text, raw, pairs)
+    control = tuple(known.get(name) for name in ("wanted", "allowed", "removed"))
+    return (trace, position, step, *(known.get(name) for name in columns), *flags, *control, text, raw, pairs)
 
 
 def write_run(writer, n_steps=6, n_traces=2, n_prompt=3, end=True, pause=None):
@@ -79,11 +81,73 @@ def awkward(trace, n_prompt, i, end):
     return token(trace, n_prompt + i, i, text, raw, candidates, overshoot=int(i >= end), forced=i % 2, **known)
 
 
-def write_tape(path, n_runs=2, state="complete", **run):
-    """A finished tape of ``n_runs`` runs; returns its path."""
+RULES = (
+    RuleHead(0, "temperature", {"temperature": 0.5}),
+    RuleHead(1, "grammar", {"kind": "json_schema", "source": '{"type": "string", "title": "猫\\u0000"}'}),
+    RuleHead(2, "guard", {}),
+)
+
+DECISIONS = (
+    (
+        Decision(4, 2, "resample", 2, 2, "an address"),
+        Decision(5, 2, "redact", 2, 6, "a name", "[猫]"),
+        Decision(7, 2, "redact", 7, 8, "a name"),
+    ),
+    (Decision(7, 2, "stop", 4, 5, "a number \0\u202e", "…"),),  # where no token is: it was never chosen
+)
+"""What the guard of :func:`write_ruled_run` decided, by row."""
+
+OUTCOMES = (
+    (Outcome(1, "complete", True),),
+    (Outcome(1, "unfinished", None, "the string is not closed"), Outcome(2, "cornered", False, "猫")),
+)
+
+RULED_TEXT = ((b'{"', CAT[:2], CAT[2:], b'"', b"}"), (b"[", b"1", b",", b"22"))
+
+
+def effects_on(i):
+    """What each rule did to the choice of the i-th token: some of it unknown, some of it infinite, one rule not called."""
+    return (
+        Effect(0, 1581, 0.0, 0.125 * i, 900 + i),
+        Effect(1, i, None if i == 1 else float("inf") if i == 3 else 0.5 * i, None, 2**40),
+        *((Effect(2),) if i % 2 else ()),
+    )
+
+
+def write_ruled_run(writer, n_blocks=3, end=True, pause=None):
+    """A run of two sequences under rules, in blocks of two steps; a guard stopped the second before its fifth token."""
+    heads = tuple(TraceHead(row, 3, (0, 1, 2), "prompt") for row in range(2))
+    begun = writer.begin(Run(heads, {"max_new_tokens": 5}, start_ns=90, rules=RULES))
+    for block in range(n_blocks):
+        draft, effects, decisions = Draft(), [], []
+        for i in range(2 * block, min(2 * block + 2, 5)):
+            rows = [row for row in range(2) if i < len(RULED_TEXT[row])]
+            traces = [begun.trace_numbers[row] for row in rows]
+            known = {"rules_ns": 5000 + i if i else None, "dropped": i if i > 2 else None, "batch": 2}
+            columns = (3 + i, i, [i] * len(rows), -0.5, 1.5, 1, -0.25, i % 2, 0)
+            control = ([i + 1, None][: len(rows)], None if i == 2 else 100 - i, [0.25 * i] * len(rows))
+            texts = [RULED_TEXT[row][i] for row in rows]
+            tokens = DraftTokens(len(rows), traces, (*columns, *control), texts, None)
+            draft.add(1, step(begun.number, i, len(rows), **known)[1:], tokens)
+            effects += [(trace, 3 + i, one) for trace in traces for one in effects_on(i)]
+        covered = range(3 + 2 * block, 5 + 2 * block)
+        for trace, some in zip(begun.trace_numbers, DECISIONS, strict=True):
+            decisions += [(trace, one) for one in some if one.position in covered]
+        writer.append_block(begun.number, draft, effects=effects, decisions=decisions)
+        if pause is not None:
+            pause(block)
+    if end:
+        writer.end(begun.number, ["grammar", "guard"], OUTCOMES)
+    return begun
+
+
+def write_tape(path, n_runs=2, state="complete", ruled=False, **run):
+    """A finished tape of ``n_runs`` runs, and one more under rules if it is to be ``ruled``; returns its path."""
     writer = TapeWriter.create(path, SETTING, notes={"origin_unix_ns": 10**18, "clock": "fake"})
     for _ in range(n_runs):
         write_run(writer, **run)
+    if ruled:
+        write_ruled_run(writer)
     writer.add_pieces([(3, "Ġcat", b" cat", False), (4, None, b"\xff", True)])
     writer.close(state).close()
     return path
@@ -182,6 +246,22 @@ def said_by(explanation):
         "mask": np.ma.getmaskarray(explanation.relevance).tolist(),
         "relevance": explanation.relevance.compressed().tobytes(),
     }
+
+
+def control_of(trace):
+    """Everything that a trace says of rules, as plain values that can be compared."""
+    effects = {name: column.tolist() for name, column in trace.effects.items()}
+    return trace.run.rules, effects, trace.decisions, trace.outcomes
+
+
+def effects_of(n):
+    """The effects on the first ``n`` tokens of a trace of :func:`write_ruled_run`, as :func:`control_of` says them."""
+    rows = [
+        (3 + i, *(getattr(one, column.name) for column in EFFECT_COLUMNS[1:]))
+        for i in range(n)
+        for one in effects_on(i)
+    ]
+    return {column.name: [row[place] for row in rows] for place, column in enumerate(EFFECT_COLUMNS)}
 
 
 def alter(path, statement):

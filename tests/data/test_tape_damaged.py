@@ -9,7 +9,7 @@ import struct
 from pathlib import Path
 
 import pytest
-from tapes import SETTING, alter, explained, explained_together, said_by, write_run, write_tape
+from tapes import SETTING, alter, control_of, explained, explained_together, said_by, write_run, write_tape
 
 from tokentape.data import SCHEMA_VERSION, TapeWriter, open_tape, verify
 from tokentape.data.annex import add_explanations
@@ -22,7 +22,7 @@ CUTS = 100
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
     """The bytes of a finished tape of a few pages, packs and every table among them."""
-    path = write_tape(tmp_path_factory.mktemp("sound") / "cat.tape", n_runs=3, n_steps=12)
+    path = write_tape(tmp_path_factory.mktemp("sound") / "cat.tape", n_runs=3, n_steps=12, ruled=True)
     add_explanations(path, [explained(), explained_together()])
     return path.read_bytes()
 
@@ -39,6 +39,7 @@ def decoded(path):
             for columns in (trace.tokens, trace.overshoot, trace.steps):
                 said.append({name: column.tolist() for name, column in columns.items()})
             said.append((trace.candidates.ids.tolist(), trace.candidates.logprob.tolist()))
+            said.append(control_of(trace))
         for series in ("step", "token"):
             said.append({name: column.tolist() for name, column in tape.columns(series).items()})
         said.append(tape.candidates.ids.tolist())

@@ -7,7 +7,18 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from tapes import CAT, explained, explained_together, said_by, write_tape
+from tapes import (
+    CAT,
+    DECISIONS,
+    OUTCOMES,
+    RULES,
+    control_of,
+    effects_of,
+    explained,
+    explained_together,
+    said_by,
+    write_tape,
+)
 
 from tokentape.data import (
     SCHEMA_VERSION,
@@ -21,9 +32,14 @@ from tokentape.data import (
     verify,
 )
 from tokentape.data.migrations import MIGRATIONS
+from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE
 
 GOLDEN = Path(__file__).parent / "golden"
-VERSIONS = sorted(GOLDEN.glob("v*.tape"))
+VERSIONS = sorted(path for path in GOLDEN.glob("v*.tape") if path.stem[1:].isdigit())
+
+
+def version_of(path):
+    return int(path.stem[1:])
 
 
 def test_there_is_one_for_each_version():
@@ -49,9 +65,29 @@ def test_golden_tape(path, tmp_path):
         assert trace.steps["kind"].tolist() == [0, 1, 1, 1, 1, 1]
         assert trace.candidates.ids.tolist()[3] == [3, 2**31 - 1, 0]
         assert tape.pieces[3].token == "Ġcat"
-        expected = [explained(), explained_together()] if path.stem not in ("v1", "v2") else []
+        expected = [explained(), explained_together()] if version_of(path) >= EXPLAINED_SINCE else []
         assert [said_by(found) for found in tape.explanations] == [said_by(one) for one in expected]
+        ruled = RULES if version_of(path) >= CONTROLLED_SINCE else ()
+        assert [run.rules for run in tape.runs] == [(), ruled]
     assert shutil.copy(path, tmp_path / "again.tape").read_bytes() == copied.read_bytes(), "reading changed the file"
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in VERSIONS if version_of(path) >= CONTROLLED_SINCE], ids=lambda path: path.stem
+)
+def test_golden_tape_says_what_rules_did(path, tmp_path):
+    with open_tape(shutil.copy(path, tmp_path / "cat.tape")) as tape:
+        first, second = tape.traces[2:]
+        assert control_of(first) == (RULES, effects_of(5), DECISIONS[0], OUTCOMES[0])
+        assert control_of(second) == (RULES, effects_of(4), DECISIONS[1], OUTCOMES[1])
+        assert first.effects["removed"].tolist()[:9] == [0, 0, 0, None, None, 0, 1, 0, float("inf")]
+        assert first.text == '{"🐈"}' and (first.finish_reason, second.finish_reason) == ("grammar", "guard")
+        assert first.tokens["wanted"].tolist() == [1, 2, 3, 4, 5] and second.tokens["wanted"].mask.all()
+        assert first.tokens["allowed"].tolist() == [100, 99, None, 97, 96]
+        assert second.tokens["removed"].tolist() == [0, 0.25, 0.5, 0.75]
+        assert first.steps["rules_ns"].tolist() == [None, 5001, 5002, 5003, 5004]
+        assert first.steps["dropped"].tolist() == [None, None, None, 3, 4]
+        assert control_of(tape.traces[0]) == ((), effects_of(0), (), ())
 
 
 def definitions(path):
@@ -66,6 +102,13 @@ def test_the_first_tables_are_never_edited(tmp_path):
     now = definitions(write_tape(tmp_path / "now.tape"))
     for name, sql in definitions(VERSIONS[-1]).items():
         assert now[name] == sql
+
+
+@pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
+def test_a_tape_that_was_brought_up_to_date_has_the_tables_of_a_new_one(path, tmp_path):
+    copied = shutil.copy(path, tmp_path / "cat.tape")
+    TapeWriter.resume(copied).close().close()
+    assert definitions(copied) == definitions(write_tape(tmp_path / "now.tape")) and verify(copied) == []
 
 
 def test_tables_hold_the_columns_of_the_schema(tmp_path):
@@ -87,14 +130,14 @@ def test_tables_hold_the_columns_of_the_schema(tmp_path):
 def test_an_older_tape_is_read_as_it_is_and_migrated_when_written(tmp_path, monkeypatch):
     """As the next schema version will do it: a new column, null in every row that was there before."""
     path = write_tape(tmp_path / "old.tape")
-    more = Column("temperature", "f8", "", "sampling temperature of the token")
+    more = Column("temperature", "f8", "", "sampling temperature of the token", since=SCHEMA_VERSION + 1)
     columns = (*TOKEN_COLUMNS, more)
     monkeypatch.setitem(SERIES, "token", columns)
     monkeypatch.setitem(packing.RECORD, "token", packing._record(columns, ("n_bytes", "<u4"), ("n_candidates", "<u4")))
     monkeypatch.setattr(packing, "NO_TEXT", 1 << len(columns))
     monkeypatch.setattr(packing, "NO_CANDIDATES", 2 << len(columns))
     monkeypatch.setattr("tokentape.data.tape.SCHEMA_VERSION", SCHEMA_VERSION + 1)
-    for module in ("reader", "verification", "migrations"):
+    for module in ("packing", "annex", "migrations"):
         monkeypatch.setattr(f"tokentape.data.{module}.LAID_OUT_SINCE", SCHEMA_VERSION + 1)
     steps = (*MIGRATIONS, ("temperatures", "alter table token add column temperature real;"))
     monkeypatch.setattr("tokentape.data.migrations.MIGRATIONS", steps)

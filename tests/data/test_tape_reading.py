@@ -11,6 +11,9 @@ from tapes import CAT, SETTING, token, write_run, write_tape
 from tokentape.data import STEP_COLUMNS, TOKEN_COLUMNS, Run, Setting, TapeWriter, TraceHead, open_tape, verify
 from tokentape.errors import TapeExists, UsageError
 
+NOTHING = [None] * sum(column.nullable for column in STEP_COLUMNS[8:])
+"""What a step says after its clock where no probe was there."""
+
 
 @pytest.fixture(params=["packed", "rows", "memory packed", "memory rows"])
 def tape(request, tmp_path):
@@ -138,7 +141,7 @@ def test_trace_without_tokens_and_without_text(tmp_path, end):
     writer.append([], [])
     if end:
         writer.end(begun.number, ["error", None])
-    writer.append([(begun.number, *[0] * 6, 0, 0, *[None] * 9)], []) if not end else None
+    writer.append([(begun.number, *[0] * 6, 0, 0, *NOTHING)], []) if not end else None
     with writer.close("partial") as tape:
         assert tape.verify() == []
         assert tape.traces[0].tokens.n_rows == 0 and tape.traces[0].text == "" and tape.traces[0].prompt_ids is None
@@ -149,7 +152,7 @@ def test_text_left_out(tmp_path):
     writer = TapeWriter.create(tmp_path / "a.tape", Setting())
     begun = writer.begin(Run((TraceHead(0, 5, None, None),)))
     writer.append(
-        [(begun.number, 0, 0, 1, None, None, 2, 0, 0, *[None] * 9)],
+        [(begun.number, 0, 0, 1, None, None, 2, 0, 0, *NOTHING)],
         [token(begun.trace_numbers[0], 5 + i, 0, text=None, candidates=None) for i in range(2)],
     )
     writer.end(begun.number, ["stop"])
@@ -193,7 +196,7 @@ def test_interleaved_runs(tmp_path):
     first, second, third = (writer.begin(Run((TraceHead(0, 0, (), ""),))) for _ in range(3))
     for i in range(3):
         for begun in (third, first, second):
-            row = (begun.number, i, 1, 1, None, None, 1, i, i, *[None] * 9)
+            row = (begun.number, i, 1, 1, None, None, 1, i, i, *NOTHING)
             writer.append([row], [token(begun.trace_numbers[0], i, i, text=f"{begun.number}")])
     writer.end(third.number, ["stop"])
     writer.end(first.number, ["stop"])

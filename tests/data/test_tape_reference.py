@@ -25,6 +25,18 @@ def test_the_page_names_every_column():
     for columns in SERIES.values():
         for column in columns:
             assert f"| `{column.name}` |" in page and column.meaning in page and f"| {column.unit} |" in page
+            assert column.since == 1 or f"{column.meaning} (since version {column.since})" in page
+
+
+def test_the_page_names_every_table():
+    page = (ROOT / "docs" / "reference" / "tape.md").read_text(encoding="utf-8")
+    for table in TABLES:
+        _, _, own = page.partition(f"\n## `{table.name}`\n")
+        own, _, _ = own.partition("\n## ")
+        assert table.meaning in own and (table.since == 1 or f"Since schema version {table.since}." in own), table.name
+        assert [row.split("`")[1] for row in own.splitlines() if row.startswith("| `")] == [
+            c.name for c in table.columns
+        ]
 
 
 def test_the_catalogue_is_what_the_tables_are():

@@ -21,6 +21,7 @@ from tokentape.data import (
 )
 from tokentape.data.blocks import Draft, DraftTokens
 
+OVERSHOOT = [column.name for column in TOKEN_COLUMNS].index("overshoot")
 LIMITS = {dtype: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for dtype in ("i4", "i8", "u1")}
 
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
@@ -123,8 +124,8 @@ def same(tape, step_rows, traces, prompt):
     assert tape.setting.facts["prompt"] == tape.notes["note"] == tape.runs[0].options["stop"] == prompt
     for trace, expected in zip(tape.traces, traces, strict=True):
         assert trace.prompt_text == prompt
-        kept = [one for one in expected if not one[0][-1]]
-        past = [one for one in expected if one[0][-1]]
+        kept = [one for one in expected if not one[0][OVERSHOOT]]
+        past = [one for one in expected if one[0][OVERSHOOT]]
         for columns, rows in ((trace.tokens, kept), (trace.overshoot, past)):
             for place, column in enumerate(TOKEN_COLUMNS):
                 assert columns[column.name].tolist() == [row[place] for row, _, _ in rows]

@@ -14,6 +14,7 @@ import pytest
 from tapes import SETTING, Recorder, killed_tape, step, token, write_run, write_tape
 
 from tokentape.data import Run, Setting, TapeWriter, TraceHead, open_tape, verify
+from tokentape.data.blocks import Draft, DraftTokens
 from tokentape.errors import NotATape, RecordingError, TapeBusy, TapeExists, TokentapeError, UsageError
 
 
@@ -218,7 +219,7 @@ def test_resuming(tmp_path):
         ((*token(0, 0, 0)[:-1], "[[1,nan]]"), "candidates"),
         ((*token(0, 0, 0)[:-1], "[[1,-0.5]"), "candidates"),
         ((*token(0, 0, 0)[:-1], "[1,-0.5]"), "candidates"),
-        (token(0, 0, 0)[:-3], "a token has 10 values, not 13"),
+        (token(0, 0, 0)[:-3], "a token has 13 values, not 16"),
     ],
 )
 @pytest.mark.parametrize("where", ["file", "memory"])
@@ -334,6 +335,22 @@ def test_disk_full_at_the_end(tmp_path):
     with writer.close() as tape:  # unpacked, but whole
         assert not tape.reader.runs[run][6]
         assert tape.traces[0].tokens.n_rows == 300 and tape.verify() == [] and tape.state == "complete"
+
+
+def test_disk_full_while_blocks_are_laid_out(tmp_path):
+    """What has no room as rows stays as blocks, and is read as such."""
+    writer = TapeWriter.create(tmp_path / "cat.tape", SETTING)
+    run, trace = one_trace(writer)
+    for i in range(1000):
+        draft = Draft()
+        draft.add(1, step(run, i, 1)[1:], DraftTokens(1, trace, token(trace, i, i)[1:-3], [b"x" * 20], None))
+        writer.append_block(run, draft)
+    (pages,) = writer.database.rows("pragma page_count")[0]
+    writer.database.rows(f"pragma max_page_count = {pages + 2}")
+    with writer.close("partial") as tape:
+        assert tape.state == "partial" and tape.traces[0].tokens.n_rows == 1000 and tape.verify() == []
+    with TapeWriter.resume(tmp_path / "cat.tape").close("partial") as tape:
+        assert tape.traces[0].text == "x" * 20_000 and tape.verify() == []
 
 
 @pytest.fixture

@@ -229,3 +229,14 @@ def test_the_model_is_as_it_was_when_a_pass_fails() -> None:
     with pytest.raises(RuntimeError):
         replay.logits((5,), entry=torch.zeros(1, 4, 7))
     assert model_state(causal) == before
+
+
+def test_a_text_that_was_seen_through_a_window_is_refused() -> None:
+    """A replay reads without one, so it would compute something else; where nothing was dropped it is as any other."""
+    source = tokentape.local("demo")
+    with tokentape.record(source, "The cat sat on the", max_new_tokens=12, window=8, sinks=2) as tape:
+        with pytest.raises(ReplayError) as caught:
+            tokentape.replay(tape, source)
+        assert "window" in caught.value.what
+    with tokentape.record(source, "The cat sat on the", max_new_tokens=12, window=32) as tape:
+        assert tokentape.replay(tape, source)[0].passed

@@ -31,11 +31,11 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch) -> None:
     """Every write fails from the second on, as on a disk that has filled up: the whole tape is saved elsewhere."""
     plain, calls = TapeWriter.append_block, []
 
-    def append(self, run, draft, pieces):
+    def append(self, run, draft, *beside):
         calls.append(self.path)
         if self.path.parent == tmp_path and len(calls) > 1:
             raise RecordingError(f"{self.path} could not be written", why="the disk is full", fix="make room")
-        return plain(self, run, draft, pieces)
+        return plain(self, run, draft, *beside)
 
     monkeypatch.setattr(TapeWriter, "append_block", append)
     monkeypatch.setattr("tokentape.recorder.recorder.FLUSH_NS", 10_000_000)
@@ -73,10 +73,10 @@ def test_a_disk_that_is_full_from_the_start_loses_nothing(tmp_path, monkeypatch)
 def test_a_disk_that_gets_room_again_is_no_failure(tmp_path, monkeypatch) -> None:
     plain, failures = TapeWriter.append_block, iter([True, True])
 
-    def append(self, run, draft, pieces):
+    def append(self, run, draft, *beside):
         if next(failures, False):
             raise RecordingError("full", why="the disk is full", fix="make room")
-        return plain(self, run, draft, pieces)
+        return plain(self, run, draft, *beside)
 
     monkeypatch.setattr(TapeWriter, "append_block", append)
     monkeypatch.setattr("tokentape.recorder.recorder.FLUSH_NS", 5_000_000)

@@ -22,10 +22,13 @@ from tokentape.data.database import Database, connect, understood, written
 from tokentape.data.explanation import Explanation
 from tokentape.data.manifest import manifest_problems, write_manifest
 from tokentape.data.migrations import apply_missing
+from tokentape.data.packing import UNPACKED, pack_run
 from tokentape.data.relevance import put_explanation
-from tokentape.data.store import UNPACKED, TapeWriter, fold, pack_run
+from tokentape.data.schema import LAID_OUT_SINCE
+from tokentape.data.store import TapeWriter, fold
 from tokentape.data.tape import Tape, open_tape
 from tokentape.data.trace import Trace
+from tokentape.data.verification import check
 from tokentape.errors import DamagedTape, RecordingError, TapeBusy, UsageError
 
 __all__ = ["add_explanations"]
@@ -63,8 +66,10 @@ def _add(database: Database, explanations: list[Explanation]) -> list[int]:
     with database.transaction() as connection:
         (version,) = connection.execute("pragma user_version").fetchone()
         with understood(database.name):
-            problems = list(manifest_problems(connection, version))
-        if problems:  # new hashes would make what was altered look sound
+            # New hashes would make what was altered look sound, and so would new packs.
+            anew = version < LAID_OUT_SINCE
+            problems = check(database, version) if anew else list(manifest_problems(connection, version))
+        if problems:
             raise DamagedTape(
                 f"{database.name} is damaged", why=str(problems[0]), fix=f"tokentape verify {database.name}"
             )

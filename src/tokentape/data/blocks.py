@@ -42,10 +42,10 @@ from tokentape.data.packing import (
     candidates_json,
     slices,
 )
-from tokentape.data.schema import SERIES
+from tokentape.data.schema import SCHEMA_VERSION, SERIES
 from tokentape.errors import UsageError
 
-__all__ = ["INSERT_ROW", "Blocks", "Draft", "DraftTokens", "block_row", "lay_out", "read_blocks"]
+__all__ = ["INSERT_ROW", "NO_BLOCKS", "Blocks", "Draft", "DraftTokens", "block_row", "lay_out", "read_blocks"]
 
 _OWNED = {series: np.dtype([("trace", "<i8"), ("record", record)]) for series, record in RECORD.items()}
 _NO_STEPS = np.empty(0, RECORD["step"])
@@ -221,8 +221,11 @@ class Blocks:
     tokens: Mapping[int, Part]
 
 
+NO_BLOCKS = Blocks(_NO_STEPS, {})
+
+
 def _read(
-    connection: sqlite3.Connection, run: int
+    connection: sqlite3.Connection, run: int, version: int
 ) -> Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.void], npt.NDArray[np.void], bytes]]:
     """The steps, tokens, candidates and bytes of each block of a run; raises ValueError where one has not its checksum."""
     rows = connection.execute(
@@ -232,14 +235,15 @@ def _read(
     for first, n_steps, crc, *blobs in rows:
         if _checksum(run, first, blobs) != crc:
             raise ValueError(f"the block of run {run} that begins with step {first}: the checksum is another")
-        steps = _decoded("step", blobs[0])
+        steps = _decoded("step", blobs[0], version)
         if len(steps) != n_steps:
             raise ValueError(f"the block of run {run} that begins with step {first}: {len(steps)} steps, not {n_steps}")
-        yield steps["record"], _decoded("token", blobs[1]), np.frombuffer(blobs[2], CANDIDATE), blobs[3]
+        yield steps["record"], _decoded("token", blobs[1], version), np.frombuffer(blobs[2], CANDIDATE), blobs[3]
 
 
-def _decoded(series: str, blob: bytes) -> npt.NDArray[np.void]:
-    """Chunks as records, each with its trace (0 for steps)."""
+def _decoded(series: str, blob: bytes, version: int) -> npt.NDArray[np.void]:
+    """Chunks as records, each with its trace (0 for steps); a column that the schema did not have yet is null."""
+    later = {column.name for column in SERIES[series] if column.since > version}
     chunks = [np.empty(0, _OWNED[series])]
     at = 0
     while at < len(blob):
@@ -248,9 +252,12 @@ def _decoded(series: str, blob: bytes) -> npt.NDArray[np.void]:
         rows = np.zeros(n, _OWNED[series])
         records = rows["record"]
         for place, (name, code) in enumerate(_COLUMNS[series]):
+            mark = _MARKS[series][place]
+            if name in later:
+                records["null"] |= np.uint32(mark)
+                continue
             kind = blob[at : at + 1]
             at += 1
-            mark = _MARKS[series][place]
             if kind == _NULL:
                 records["null"] |= np.uint32(mark)
                 continue
@@ -264,11 +271,16 @@ def _decoded(series: str, blob: bytes) -> npt.NDArray[np.void]:
     return np.concatenate(chunks)
 
 
-def read_blocks(connection: sqlite3.Connection, run: int, last: int | None = None) -> Blocks:
-    """What the blocks of a run say up to step ``last``; raises ValueError for a damaged block."""
+def read_blocks(
+    connection: sqlite3.Connection, run: int, last: int | None = None, *, version: int = SCHEMA_VERSION
+) -> Blocks:
+    """What the blocks of a run say up to step ``last``, written under that schema ``version``.
+
+    Raises ValueError for a damaged block.
+    """
     steps, tokens, candidates = [_NO_STEPS], [np.empty(0, _OWNED["token"])], [np.empty(0, CANDIDATE)]
     text = []
-    for some_steps, some_tokens, some_candidates, some_text in _read(connection, run):
+    for some_steps, some_tokens, some_candidates, some_text in _read(connection, run, version):
         steps.append(some_steps)
         tokens.append(some_tokens)
         candidates.append(some_candidates)
@@ -315,9 +327,12 @@ INSERT_ROW = {"step": _insert("step"), "token": _insert("token", "text", "raw", 
 """One row of a series: its owner, its columns, and of a token its text, its bytes where they are none, its candidates."""
 
 
-def lay_out(connection: sqlite3.Connection, run: int) -> None:
-    """Turn the blocks of a run into rows; within the caller's transaction. Raises ValueError for a damaged block."""
-    for steps, tokens, candidates, text in _read(connection, run):
+def lay_out(connection: sqlite3.Connection, run: int, version: int = SCHEMA_VERSION) -> None:
+    """Turn the blocks of a run, written under that schema version, into rows of the present one; within the caller's transaction.
+
+    Raises ValueError for a damaged block.
+    """
+    for steps, tokens, candidates, text in _read(connection, run, version):
         connection.executemany(INSERT_ROW["step"], _step_rows(run, steps))
         connection.executemany(INSERT_ROW["token"], _token_rows(tokens, candidates, text))
     connection.execute("delete from block where run = ?", (run,))

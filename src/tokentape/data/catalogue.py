@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tokentape.data.schema import EXPLAINED_SINCE, STEP_COLUMNS, TOKEN_COLUMNS, Column
+from tokentape.data.schema import CONTROLLED_SINCE, EFFECT_COLUMNS, EXPLAINED_SINCE, STEP_COLUMNS, TOKEN_COLUMNS, Column
 
 __all__ = ["TABLES", "VIEWS", "Table"]
 
@@ -189,6 +189,55 @@ TABLES: tuple[Table, ...] = (
             _always("relevance", "json", "a number for each source, in the unit of `value`; null where the target cannot see it"),
         ),
         since=EXPLAINED_SINCE,
+    ),
+    Table(
+        "rule",
+        "The rules of a run, in the order in which they were applied: processors of transformers, grammar, guidance, guard.",
+        ("run", "number"),
+        (
+            _always("run", "i8", "number of the run"),
+            _always("number", "i8", "number of the rule, from 0"),
+            _always("name", "text", "what it is: `grammar`, `guidance`, `guard`, or the class of a processor"),
+            _always("description", "json", "what it was made from: strength, source, options"),
+        ),
+        since=CONTROLLED_SINCE,
+    ),
+    Table(
+        "effect",
+        "What each rule did to the choice of each token, measured from the distribution that it was given to the one that it made.",
+        ("trace", "position", "rule"),
+        (_always("trace", "i8", "number of the trace"), *EFFECT_COLUMNS),
+        since=CONTROLLED_SINCE,
+    ),
+    Table(
+        "decision",
+        "What a guard decided. The bytes are those of the tokens of the trace, one after another.",
+        ("trace", "number"),
+        (
+            _always("trace", "i8", "number of the trace"),
+            _always("number", "i8", "number of the decision, from 0"),
+            _always("position", "i8", "position of the token at which it was decided", "positions"),
+            _always("rule", "i8", "number of the rule"),
+            _always("action", "text", "`stop`, `redact` or `resample`"),
+            _always("start", "i8", "first byte of what it is about", "bytes"),
+            _always("stop", "i8", "first byte after it; the same as `start` where a token was not said at all", "bytes"),
+            _always("reason", "text", "what was found, without quoting it"),
+            _always("shown", "text", "what is shown in its place"),
+        ),
+        since=CONTROLLED_SINCE,
+    ),
+    Table(
+        "outcome",
+        "How a constraint ended for a trace.",
+        ("trace", "rule"),
+        (
+            _always("trace", "i8", "number of the trace"),
+            _always("rule", "i8", "number of the rule"),
+            _always("name", "text", "`complete`, `unfinished` or `cornered`"),
+            _maybe("valid", "u1", "whether a validator, not the engine, found it valid; null where it was not asked", "bool"),
+            _maybe("why", "text", "the validator's complaint, or what was missing"),
+        ),
+        since=CONTROLLED_SINCE,
     ),
     Table(
         "manifest",

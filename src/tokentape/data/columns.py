@@ -12,7 +12,7 @@ from tokentape.data.packing import Part
 from tokentape.data.schema import SERIES
 from tokentape.data.trace import Candidates, Columns, Masked
 
-__all__ = ["BATCH", "batched", "candidates_of", "columns_of", "end_to_end", "joined"]
+__all__ = ["BATCH", "batched", "candidates_of", "columns_of", "end_to_end", "frozen", "joined", "under_the_mask"]
 
 BATCH = 32768
 """Rows unpacked at once: enough that numpy's cost for each call does not count, few enough for the processor's cache."""
@@ -39,7 +39,8 @@ def end_to_end(arrays: Sequence[npt.NDArray[np.void]]) -> npt.NDArray[np.void]:
     return np.frombuffer(b"".join([array.data for array in arrays]), arrays[0].dtype)
 
 
-def _under_the_mask(dtype: np.dtype[Any]) -> float | int:
+def under_the_mask(dtype: np.dtype[Any]) -> float | int:
+    """What lies under the mask of an array of this type."""
     return np.nan if dtype.kind == "f" else int(np.iinfo(dtype).min)
 
 
@@ -47,7 +48,7 @@ def frozen(data: npt.NDArray[np.generic], mask: npt.NDArray[np.bool_]) -> Masked
     """A masked array that cannot be written to."""
     data.flags.writeable = False
     mask.flags.writeable = False
-    array: Masked = np.ma.MaskedArray(data, mask=mask, copy=False, fill_value=_under_the_mask(data.dtype))
+    array: Masked = np.ma.MaskedArray(data, mask=mask, copy=False, fill_value=under_the_mask(data.dtype))
     return array
 
 
@@ -79,7 +80,7 @@ def columns_of(
             if column.nullable and some >> bit & 1:
                 mask = masks[column.name][place]
                 np.not_equal(nulls & (1 << bit), 0, out=mask)
-                part[mask] = _under_the_mask(part.dtype)
+                part[mask] = under_the_mask(part.dtype)
     if done != n:
         raise ValueError(f"{done} rows of the table {series}, {n} announced")
     first = {name: frozen(values, never) for name, values in (extra or {}).items()}

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from tokentape.data.control import ACTIONS, OUTCOMES, Decision, Outcome
 from tokentape.data.explanation import Explanation
+from tokentape.data.packing import NO_TEXT
 from tokentape.data.schema import KINDS, SERIES
+from tokentape.data.trace import Columns
 
 __all__ = [
     "Problem",
+    "decision_problems",
+    "effect_problems",
     "explanation_problems",
     "joint_problems",
+    "outcome_problems",
     "recorded_ids",
     "sequence_ids",
     "step_problems",
@@ -57,7 +63,8 @@ def step_problems(where: str, steps: npt.NDArray[np.void]) -> Iterator[Problem]:
         (end < start, "ends before it starts"),
         (np.diff(start, prepend=start[:1]) < 0, "starts before the step before it"),
         (steps["kind"] >= len(KINDS), "is of no known kind"),
-        ((steps["n_out"] < 0) | (steps["batch"] < 0), "counts fewer than none"),
+        ((steps["n_out"] < 0) | (steps["batch"] < 0) | (steps["dropped"] < 0), "counts fewer than none"),
+        (steps["rules_ns"] < 0, "has rules that took less than no time"),
     )
     for wrong, what in checks:
         place = _first(wrong)
@@ -83,6 +90,9 @@ def token_problems(where: str, tokens: npt.NDArray[np.void], n_prompt: int | Non
         (~(tokens["entropy"] >= -TOLERANCE), "has an entropy below 0"),
         (_there(tokens, "token", "rank") & (tokens["rank"] < 1), "has a rank below 1"),
         (_there(tokens, "token", "id") & (tokens["id"] < 0), "has an id below 0"),
+        (_there(tokens, "token", "wanted") & (tokens["wanted"] < 0), "was wanted with an id below 0"),
+        (_there(tokens, "token", "allowed") & (tokens["allowed"] < 0), "had fewer than no tokens allowed"),
+        (~(tokens["removed"] >= -TOLERANCE), "has more than all of the probability left"),
     )
     for wrong, what in checks:
         place = _first(wrong)
@@ -97,6 +107,56 @@ def joint_problems(where: str, steps: npt.NDArray[np.void], pointed_at: npt.NDAr
         yield Problem(
             where, f"step {place} says n_out {steps['n_out'][place]}, but {pointed_at[place]} tokens point at it"
         )
+
+
+def effect_problems(
+    where: str, effects: Columns, rules: Collection[int], tokens: npt.NDArray[np.void]
+) -> Iterator[Problem]:
+    """Effects are on tokens that the trace has, of rules that the run has, and possible; what is null is not looked at."""
+    position, rule = effects["position"].data, effects["rule"].data
+    checks = (
+        (~np.isin(position, tokens["position"]), "is on a token that the trace does not have"),
+        (~np.isin(rule, list(rules)), "is of a rule that the run does not have"),
+        ((effects["allowed"] < 0).filled(False), "leaves fewer than no tokens"),
+        (~(effects["removed"] >= -TOLERANCE).filled(True), "leaves more than all of the probability"),
+        (~(effects["divergence"] >= -TOLERANCE).filled(True), "is a divergence below 0"),
+        ((effects["rule_ns"] < 0).filled(False), "took less than no time"),
+    )
+    for wrong, what in checks:
+        place = _first(wrong)
+        if place is not None:
+            yield Problem(where, f"the effect of rule {rule[place]} at position {position[place]} {what}")
+
+
+def decision_problems(
+    where: str,
+    decisions: Iterable[Decision],
+    rules: Collection[int],
+    tokens: npt.NDArray[np.void],
+    n_prompt: int | None,
+) -> Iterator[Problem]:
+    """Decisions are about the trace's text, at one of its tokens or right after the last, and of rules that the run has."""
+    first = n_prompt if n_prompt is not None else int(tokens["position"][0]) if len(tokens) else 0
+    kept = tokens[tokens["overshoot"] == 0]
+    n_bytes = int(kept["n_bytes"].sum(dtype=np.int64))
+    has_text = not (kept["null"] & NO_TEXT).any()
+    for number, one in enumerate(decisions):
+        checks = (
+            (not first <= one.position <= first + len(tokens), f"is at position {one.position}, where no token is"),
+            (one.rule not in rules, f"is of rule {one.rule}, which the run does not have"),
+            (one.action not in ACTIONS, f"is an unknown action {one.action!r}"),
+            (has_text and one.stop > n_bytes, f"is about bytes up to {one.stop}, and the text has {n_bytes}"),
+        )
+        yield from (Problem(where, f"decision {number} {what}") for wrong, what in checks if wrong)
+
+
+def outcome_problems(where: str, outcomes: Iterable[Outcome], rules: Collection[int]) -> Iterator[Problem]:
+    """Outcomes are known ones, of rules that the run has."""
+    for one in outcomes:
+        if one.rule not in rules:
+            yield Problem(where, f"an outcome of rule {one.rule}, which the run does not have")
+        if one.name not in OUTCOMES:
+            yield Problem(where, f"unknown outcome {one.name!r}")
 
 
 def sequence_ids(

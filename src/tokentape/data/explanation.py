@@ -146,7 +146,8 @@ class Explanation:
         fixed["sources"] = _in_order(self.sources)
         last = fixed["targets"][-1:] if self.together else fixed["targets"]
         fixed["relevance"] = _relevance(self.relevance, last, np.array([source.start for source in fixed["sources"]]))
-        fixed["value"] = _finite("value", self.value, len(last))
+        # SQLite keeps no sign of a zero, and what is asked again must be what was kept.
+        fixed["value"] = _finite("value", np.asarray(self.value, np.float64) + 0.0, len(last))
         if self.ledger and "tokens" not in self.ledger:
             raise UsageError(
                 f"a ledger of {', '.join(self.ledger)}",

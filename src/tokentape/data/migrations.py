@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from tokentape._version import __version__
-from tokentape.data.schema import APPLICATION_ID, LAID_OUT_SINCE
+from tokentape.data.blocks import lay_out
+from tokentape.data.schema import APPLICATION_ID, GROWN_SINCE, LAID_OUT_SINCE
 from tokentape.errors import UsageError
 
 __all__ = ["MIGRATIONS", "apply_missing", "migrate"]
@@ -175,10 +176,62 @@ select
 from relevance as r join explanation as e on e.number = r.explanation join json_each(r.relevance) as cell;
 """
 
+CONTROL = """
+alter table step add column rules_ns integer check (typeof(rules_ns) in ('integer', 'null'));
+alter table step add column dropped integer check (typeof(dropped) in ('integer', 'null'));
+alter table token add column wanted integer check (typeof(wanted) in ('integer', 'null'));
+alter table token add column allowed integer
+  check (allowed is null or (typeof(allowed) = 'integer' and allowed between -2147483648 and 2147483647));
+alter table token add column removed real check (typeof(removed) in ('real', 'null'));
+
+create table rule (
+  run integer not null references run (number),
+  number integer not null check (typeof(number) = 'integer' and number >= 0),
+  name text not null,
+  description text not null,       -- JSON
+  primary key (run, number)
+) without rowid;
+
+create table effect (
+  trace integer not null references trace (number),
+  position integer not null check (typeof(position) = 'integer' and position >= 0),
+  rule integer not null check (typeof(rule) = 'integer' and rule between 0 and 2147483647),
+  allowed integer
+    check (allowed is null or (typeof(allowed) = 'integer' and allowed between -2147483648 and 2147483647)),
+  removed real check (typeof(removed) in ('real', 'null')),
+  divergence real check (typeof(divergence) in ('real', 'null')),
+  rule_ns integer check (typeof(rule_ns) in ('integer', 'null')),
+  primary key (trace, position, rule)
+) without rowid;
+
+create table decision (
+  trace integer not null references trace (number),
+  number integer not null check (typeof(number) = 'integer' and number >= 0),
+  position integer not null check (typeof(position) = 'integer' and position >= 0),
+  rule integer not null check (typeof(rule) = 'integer' and rule >= 0),
+  action text not null,
+  start integer not null check (typeof(start) = 'integer' and start >= 0),
+  stop integer not null check (typeof(stop) = 'integer' and stop >= start),
+  reason text not null,
+  shown text not null,
+  primary key (trace, number)
+) without rowid;
+
+create table outcome (
+  trace integer not null references trace (number),
+  rule integer not null check (typeof(rule) = 'integer' and rule >= 0),
+  name text not null,
+  valid integer check (valid in (0, 1)),
+  why text,
+  primary key (trace, rule)
+) without rowid;
+"""
+
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("first_tables", FIRST_TABLES),
     ("blocks", BLOCKS),
     ("explanations", EXPLANATIONS),
+    ("control", CONTROL),
 )
 """Named steps; the tape's ``user_version`` is the number of those applied."""
 
@@ -207,7 +260,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 def apply_missing(connection: sqlite3.Connection) -> None:
     """Apply the steps that the file lacks, within the caller's transaction.
 
-    Raises UsageError where another program has taken the name of a table.
+    Raises UsageError where another program has taken the name of a table, ValueError for a damaged block.
     """
     done = connection.execute("pragma user_version").fetchone()[0]
     for number, (name, sql) in enumerate(MIGRATIONS[done:], start=done + 1):
@@ -222,6 +275,9 @@ def apply_missing(connection: sqlite3.Connection) -> None:
         connection.execute("insert into migration values (?, ?, ?, ?)", (number, name, stamp, __version__))
         connection.execute(f"pragma application_id = {APPLICATION_ID}")
         connection.execute(f"pragma user_version = {number}")
+    if GROWN_SINCE <= done < LAID_OUT_SINCE:  # what a recorder that stopped left in blocks has the layout of its time
+        for (run,) in connection.execute("select distinct run from block order by run").fetchall():
+            lay_out(connection, run, version=done)
 
 
 def _execute(connection: sqlite3.Connection, statement: str) -> None:

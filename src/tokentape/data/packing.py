@@ -22,28 +22,35 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tokentape.data.schema import CANDIDATE_COLUMNS, SERIES, Column
+from tokentape.data.schema import CANDIDATE_COLUMNS, LAID_OUT_SINCE, SERIES, Column
 
 __all__ = [
     "AT_STEP",
     "CANDIDATE",
+    "ENDLESS",
     "NO_CANDIDATES",
     "NO_TEXT",
     "OWNER",
     "PART",
     "RECORD",
+    "UNPACKED",
     "Part",
     "bytes_of",
     "candidates_json",
     "checksums",
-    "pack",
+    "digest",
+    "pack_run",
     "parts_from_packs",
     "parts_from_rows",
     "slices",
+    "unpacked",
 ]
 
 PART = 8192
 """Rows of a part: a trace of ordinary length is one part, and packing never holds more."""
+
+ENDLESS = 2**63 - 1
+"""A step that comes after all others."""
 
 OWNER = {"step": "run", "token": "trace"}
 """What the rows of a series belong to."""
@@ -61,10 +68,9 @@ def _record(columns: Sequence[Column], *extra: tuple[str, str]) -> np.dtype[np.v
     return np.dtype([*fields, ("null", "<u4"), *extra])
 
 
-RECORD: dict[str, np.dtype[np.void]] = {
-    "step": _record(SERIES["step"]),
-    "token": _record(SERIES["token"], ("n_bytes", "<u4"), ("n_candidates", "<u4")),
-}
+_EXTRA: dict[str, tuple[tuple[str, str], ...]] = {"step": (), "token": (("n_bytes", "<u4"), ("n_candidates", "<u4"))}
+
+RECORD: dict[str, np.dtype[np.void]] = {series: _record(columns, *_EXTRA[series]) for series, columns in SERIES.items()}
 
 NO_TEXT = 1 << len(SERIES["token"])
 NO_CANDIDATES = NO_TEXT << 1
@@ -82,14 +88,6 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.records)
-
-    def sha256(self) -> bytes:
-        """Digest of the rows; ``written`` is in it, so that a digit beyond float32's ninth counts too."""
-        digest = hashlib.sha256()
-        for piece in (*self.blobs(), self.written.encode()):
-            digest.update(len(piece).to_bytes(8, "little"))
-            digest.update(piece)
-        return digest.digest()
 
     def blobs(self) -> tuple[bytes, bytes, bytes]:
         """Records, candidates and text as the table ``packed`` holds them."""
@@ -117,10 +115,10 @@ def candidates_json(pairs: Iterable[tuple[int, float]]) -> str:
     return "[" + ",".join([f"[{i},{p:.9g}]" for i, p in pairs]).replace("-inf", "-9e999") + "]"
 
 
-def _question(series: str, present: Iterable[str] | None) -> str:
-    """SELECT of one series as the fields of its record, zero where null, from a table that has the columns ``present``."""
+def _question(series: str, version: int | None) -> str:
+    """SELECT of one series as the fields of its record, zero where null, from a table of that schema version."""
     columns = SERIES[series]
-    have = {column.name for column in columns} if present is None else set(present)
+    have = {column.name for column in columns if version is None or column.since <= version}
     values = [f'ifnull("{c.name}", 0)' if c.name in have else "0" for c in columns]
     nulls = [f'(("{c.name}" is null) << {i})' for i, c in enumerate(columns) if c.nullable and c.name in have]
     nulls += [str(1 << i) for i, c in enumerate(columns) if c.name not in have]
@@ -138,10 +136,13 @@ def _rows_of(series: str) -> str:
 
 
 def parts_from_rows(
-    connection: sqlite3.Connection, series: str, owner: int, last: int = 2**63 - 1, present: Iterable[str] | None = None
+    connection: sqlite3.Connection, series: str, owner: int, last: int = ENDLESS, *, version: int | None = None
 ) -> Iterator[Part]:
-    """Read the rows of one run or trace, up to the step ``last``, part by part."""
-    question = _question(series, present)
+    """Read the rows of one run or trace, up to the step ``last``, part by part.
+
+    ``version`` is the schema version of the tables; where it is None, that of today.
+    """
+    question = _question(series, version)
     after = -1
     while True:
         key = (owner, after, last)
@@ -177,11 +178,41 @@ def _symbols(
     return candidates, text, written
 
 
-def pack(connection: sqlite3.Connection, series: str, owner: int) -> Iterator[tuple[Any, ...]]:
+UNPACKED = """
+select number from run where finished = 1 and packed = 0 and number not in (select run from block) order by number
+"""
+"""Runs whose rows are all there, and not packed."""
+_INSERT_PACK = f"insert into packed values ({', '.join('?' * 11)})"
+_COUNT_TOKENS = "update trace set n_tokens = (select count(*) from token where trace = number) where run = ?"
+_COUNT_STEPS = "update run set packed = 1, n_steps = (select count(*) from step where run = number) where number = ?"
+
+
+def pack_run(connection: sqlite3.Connection, run: int) -> None:
+    """Pack the rows of a run and of its traces anew, and count them, part by part, within the caller's transaction."""
+    traces = connection.execute("select number from trace where run = ? order by number", (run,)).fetchall()
+    series = [("step", run), *(("token", trace) for (trace,) in traces)]
+    connection.executemany("delete from packed where series = ? and owner = ?", series)
+    for name, owner in series:
+        connection.executemany(_INSERT_PACK, _packs(connection, name, owner))
+    connection.execute(_COUNT_TOKENS, (run,))
+    connection.execute(_COUNT_STEPS, (run,))
+
+
+def _packs(connection: sqlite3.Connection, series: str, owner: int) -> Iterator[tuple[Any, ...]]:
     """Rows of the table ``packed``, one for each part of the run or trace."""
     for number, part in enumerate(parts_from_rows(connection, series, owner)):
         blobs = part.blobs()
-        yield (series, owner, number, len(part), *checksums(owner, number, blobs), part.sha256(), *blobs)
+        sums = checksums(owner, number, blobs)
+        yield (series, owner, number, len(part), *sums, digest(blobs, part.written), *blobs)
+
+
+def digest(blobs: Iterable[bytes], written: str) -> bytes:
+    """SHA-256 of rows: of their blobs, and of their candidates as ``written``, so that a digit past float32's ninth counts too."""
+    whole = hashlib.sha256()
+    for piece in (*blobs, written.encode()):
+        whole.update(len(piece).to_bytes(8, "little"))
+        whole.update(piece)
+    return whole.digest()
 
 
 def checksums(owner: int, number: int, blobs: Sequence[bytes]) -> tuple[int, ...]:
@@ -190,12 +221,37 @@ def checksums(owner: int, number: int, blobs: Sequence[bytes]) -> tuple[int, ...
     return tuple(zlib.crc32(blob, begun) for blob in blobs)
 
 
-def parts_from_packs(
-    connection: sqlite3.Connection, series: str, first: int, last: int, *, symbols: bool
-) -> Iterator[Part]:
-    """Read the packed parts of the runs or traces ``first`` to ``last``; candidates and text only with ``symbols``.
+def unpacked(series: str, blob: bytes, version: int) -> npt.NDArray[np.void]:
+    """The records of a blob that was packed under that schema ``version``; a column that it did not have yet is null.
 
-    Raises ValueError where a part does not have its checksum.
+    Raises ValueError where the blob is no whole number of records.
+    """
+    if version >= LAID_OUT_SINCE:
+        return np.frombuffer(blob, RECORD[series])
+    columns = [column for column in SERIES[series] if column.since <= version]
+    n_then, n_now = len(columns), len(SERIES[series])
+    old = np.frombuffer(blob, _record(columns, *_EXTRA[series]))
+    records = np.zeros(len(old), RECORD[series])
+    for name in old.dtype.names or ():
+        records[name] = old[name]
+    of_columns = np.uint32((1 << n_then) - 1)
+    later = np.uint32((1 << n_now) - (1 << n_then))
+    records["null"] = old["null"] & of_columns | later | (old["null"] & ~of_columns) << np.uint32(n_now - n_then)
+    return records
+
+
+def parts_from_packs(
+    connection: sqlite3.Connection,
+    series: str,
+    first: int,
+    last: int,
+    *,
+    symbols: bool,
+    version: int,
+) -> Iterator[Part]:
+    """Read the packed parts of the runs or traces ``first`` to ``last`` of a tape of that schema ``version``.
+
+    Candidates and text come only with ``symbols``. Raises ValueError where a part does not have its checksum.
     """
     blobs = ("records", "candidates", "bytes") if symbols else ("records",)
     names = ", ".join([*(f"{blob}_crc32" for blob in blobs), *blobs])
@@ -207,7 +263,7 @@ def parts_from_packs(
         sums, values = tuple(rest[: len(blobs)]), rest[len(blobs) :]
         if checksums(owner, number, values) != sums:
             raise ValueError(f"packed {series}s of {OWNER[series]} {owner}, part {number}: the checksum is another")
-        records = np.frombuffer(values[0], RECORD[series])
+        records = unpacked(series, values[0], version)
         if len(records) != n:
             raise ValueError(
                 f"packed {series}s of {OWNER[series]} {owner}, part {number}: {len(records)} rows, {n} announced"

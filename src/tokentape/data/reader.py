@@ -14,11 +14,13 @@ import numpy.typing as npt
 
 from tokentape.data.blocks import Blocks, read_blocks
 from tokentape.data.columns import batched, candidates_of, columns_of, end_to_end, joined
+from tokentape.data.control import Decision, Outcome, RuleHead
+from tokentape.data.control_rows import effect_columns, read_decisions, read_effects, read_outcomes, read_rules
 from tokentape.data.database import Database, understood
 from tokentape.data.explanation import Explanation
-from tokentape.data.packing import AT_STEP, OWNER, Part, bytes_of, parts_from_packs, parts_from_rows
+from tokentape.data.packing import AT_STEP, ENDLESS, OWNER, Part, bytes_of, parts_from_packs, parts_from_rows
 from tokentape.data.relevance import read_explanation
-from tokentape.data.schema import EXPLAINED_SINCE, LAID_OUT_SINCE, SERIES
+from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE
 from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Symbols
 
 __all__ = ["Reader"]
@@ -44,19 +46,15 @@ class Recent(OrderedDict[int, T]):
 class Reader:
     """A view of the rows as they were when it was made; what is appended later is not seen.
 
-    ``version`` is the schema version of the file: an older one may lack columns, which are null here, and its packs are then
-    not read.
+    ``version`` is the schema version of the file: an older one lacks columns, which are null here. Where the file was brought up to
+    date since, its packs are others, and rows are read.
     """
 
     def __init__(self, database: Database, version: int) -> None:
         self._database = database
-        self._packs_fit = version >= LAID_OUT_SINCE
+        self._version = version
         self._steps: Recent[Columns] = Recent()
         with understood(database.name), database.snapshot() as connection:
-            self._present = {
-                series: frozenset(row[1] for row in connection.execute(f"pragma table_xinfo({series})"))
-                for series in SERIES
-            }
             self.runs: dict[int, tuple[Any, ...]] = {
                 row[0]: row
                 for row in connection.execute(
@@ -70,12 +68,20 @@ class Reader:
                 )
             }
             self.explanations: list[int] = []
-            if version >= EXPLAINED_SINCE:  # a table of that name in an older tape is someone else's
+            self._ruled: frozenset[int] = frozenset()
+            self._decided: dict[int, int] = {}
+            # Tables of these names in an older tape are someone else's.
+            if version >= EXPLAINED_SINCE:
                 rows = connection.execute("select number from explanation order by number")
                 self.explanations = [number for (number,) in rows]
-            self._all_packed = self._packs_fit and all(row[6] for row in self.runs.values())
+            if version >= CONTROLLED_SINCE:
+                self._ruled = frozenset(run for (run,) in connection.execute("select distinct run from rule"))
+                self._decided = dict(
+                    connection.execute("select trace, count(*) from decision group by trace").fetchall()
+                )
+            self._all_packed = all(row[6] for row in self.runs.values())
             # Only steps that were there now are read later, so that everything a Reader says is of one moment.
-            self._grows = bool(connection.execute("select 1 from sqlite_master where name = 'block'").fetchall())
+            self._grows = version >= GROWN_SINCE
             self._last = {
                 number: self._last_step(connection, number) for number in self.runs if not self._packed("step", number)
             }
@@ -93,13 +99,43 @@ class Reader:
         return owner if series == "step" else int(self.traces[owner][1])
 
     def _packed(self, series: str, owner: int) -> bool:
-        return self._packs_fit and bool(self.runs[self._run_of(series, owner)][6])
+        return bool(self.runs[self._run_of(series, owner)][6])
 
     def run(self, number: int) -> RecordedRun:
         """One run, its options parsed."""
         with understood(self._database.name):
             _, start_ns, options, seed, n_traces, finished, *_ = self.runs[number]
-            return RecordedRun(number, start_ns, json.loads(options), seed, n_traces, bool(finished))
+            return RecordedRun(
+                number, start_ns, json.loads(options), seed, n_traces, bool(finished), self._rules(number)
+            )
+
+    def _rules(self, run: int) -> tuple[RuleHead, ...]:
+        if run not in self._ruled:
+            return ()
+        with self._database.snapshot() as connection:
+            return read_rules(connection, run)
+
+    def effects(self, trace: int, last: int) -> Columns:
+        """What the rules did to a trace up to position ``last``."""
+        if self._run_of("token", trace) not in self._ruled:
+            return effect_columns(())
+        with understood(self._database.name), self._database.snapshot() as connection:
+            return read_effects(connection, trace, last)
+
+    def decisions(self, trace: int) -> tuple[Decision, ...]:
+        """What a guard decided about a trace."""
+        if trace not in self._decided:
+            return ()
+        with understood(self._database.name), self._database.snapshot() as connection:
+            return read_decisions(connection, trace, self._decided[trace])
+
+    def outcomes(self, trace: int) -> tuple[Outcome, ...]:
+        """How the constraints of a trace ended; nothing as long as its run has not."""
+        run = self._run_of("token", trace)
+        if run not in self._ruled or not self.runs[run][5]:
+            return ()
+        with understood(self._database.name), self._database.snapshot() as connection:
+            return read_outcomes(connection, trace)
 
     def prompt(self, trace: int) -> tuple[str | None, npt.NDArray[np.int64] | None]:
         """Text and ids of a trace's prompt."""
@@ -124,30 +160,34 @@ class Reader:
 
     def _parts(self, series: str, owners: list[int], *, symbols: bool) -> Iterator[Part]:
         """The parts of some runs or traces, in ascending order; from packs where they are, from rows where not."""
-        if self._all_packed and owners:
-            with self._database.connection() as connection:
-                yield from parts_from_packs(connection, series, owners[0], owners[-1], symbols=symbols)
-            return
         with self._database.snapshot() as connection:
-            for packed, stretch in itertools.groupby(owners, lambda owner: self._packed(series, owner)):
+            (version,) = connection.execute("pragma user_version").fetchone()
+            whole = self._all_packed and version == self._version and bool(owners)
+            stretches: Iterable[tuple[bool, Iterable[int]]] = (
+                [(True, owners)]
+                if whole
+                else itertools.groupby(owners, lambda owner: version == self._version and self._packed(series, owner))
+            )
+            for packed, stretch in stretches:
                 numbers = list(stretch)
                 if packed:
-                    yield from parts_from_packs(connection, series, numbers[0], numbers[-1], symbols=symbols)
+                    first, last = numbers[0], numbers[-1]
+                    yield from parts_from_packs(connection, series, first, last, symbols=symbols, version=version)
                     continue
                 for owner in numbers:
-                    yield from self._unpacked(connection, series, owner)
+                    yield from self._unpacked(connection, series, owner, version)
 
-    def _unpacked(self, connection: sqlite3.Connection, series: str, owner: int) -> Iterator[Part]:
-        """The rows of a run or trace, and after them what is still in blocks."""
+    def _unpacked(self, connection: sqlite3.Connection, series: str, owner: int, version: int) -> Iterator[Part]:
+        """The rows of a run or trace, and after them what is still in blocks; ``version`` is the file's now."""
         run = self._run_of(series, owner)
-        read_to = -1
-        for part in parts_from_rows(connection, series, owner, self._last[run], self._present[series]):
+        read_to, last = -1, self._last.get(run, ENDLESS)
+        for part in parts_from_rows(connection, series, owner, last, version=version):
             read_to = int(part.records[AT_STEP[series]][-1])
             yield part
-        if not self._grows or read_to >= self._last[run]:
+        if not self._grows or read_to >= last:
             return
         # what was in blocks when they were read may be rows by now, and then these have it all
-        blocks = self._blocks.get_or_make(run, lambda run: read_blocks(connection, run, self._last[run]))
+        blocks = self._blocks.get_or_make(run, lambda run: read_blocks(connection, run, last, version=version))
         empty = _EMPTY[0]
         rest = Part(owner, blocks.steps, empty.candidates, b"") if series == "step" else blocks.tokens.get(owner, empty)
         if len(rest) and int(rest.records[AT_STEP[series]][0]) > read_to:

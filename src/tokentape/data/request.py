@@ -6,10 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tokentape.data.control import RuleHead
+
 __all__ = ["FINISH_REASONS", "Request", "Run", "TraceHead"]
 
-FINISH_REASONS = ("stop", "stop_string", "length", "criteria", "interrupted", "error")
-"""Why a trace ended: end-of-text token, stop string, length limit, another stopping criterion, Ctrl-C, an exception."""
+FINISH_REASONS = (
+    "stop",
+    "stop_string",
+    "length",
+    "criteria",
+    "grammar",
+    "cornered",
+    "guard",
+    "given",
+    "interrupted",
+    "error",
+)
+"""Why a trace ended: end-of-text token, stop string, length limit, another stopping criterion, a grammar that was complete where
+the model has no end-of-text token, a grammar that left no token, a guard; the text was given, not generated; Ctrl-C, an
+exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +59,12 @@ class Run:
     """One call of a source: one time axis, shared by the traces of its batch.
 
     ``start_ns`` is the host clock since the tape's origin when the request was handed over (null until resolved);
-    ``options`` are the settings that held, defaults filled in, as JSON-able values.
+    ``options`` are the settings that held, defaults filled in, as JSON-able values; ``rules`` what stood between the model's logits
+    and the choice, in order, where it is to be measured.
     """
 
     traces: tuple[TraceHead, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
     start_ns: int | None = None
+    rules: tuple[RuleHead, ...] = ()

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 __all__ = [
     "APPLICATION_ID",
     "CANDIDATE_COLUMNS",
+    "CONTROLLED_SINCE",
+    "EFFECT_COLUMNS",
     "EXPLAINED_SINCE",
+    "GROWN_SINCE",
     "KINDS",
     "LAID_OUT_SINCE",
     "SCHEMA_VERSION",
@@ -24,15 +27,21 @@ __all__ = [
 APPLICATION_ID = 0x746F6B74
 """``tokt`` in the SQLite header, so that ``file`` and ``verify`` know a tape from any other database."""
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """``PRAGMA user_version`` of the tapes that this version writes."""
 
-LAID_OUT_SINCE = 2
+LAID_OUT_SINCE = 4
 """The schema version since which steps and tokens have the columns, packs and blocks that they have now: to be raised with the
-schema version when a column of theirs is added, and only then. Packs of an older tape are not read."""
+schema version when a column of theirs is added, at their end, and only then. In an older tape they lack the later columns."""
+
+GROWN_SINCE = 2
+"""The schema version since which a tape grows by blocks."""
 
 EXPLAINED_SINCE = 3
 """The schema version since which a tape can hold explanations."""
+
+CONTROLLED_SINCE = 4
+"""The schema version since which a tape can say what rules did."""
 
 KINDS = ("prefill", "decode", "chunk")
 """Kinds of step: reading the prompt, one forward pass after it, one message of a served stream."""
@@ -43,7 +52,8 @@ class Column:
     """One column of a series.
 
     ``dtype`` is a numpy dtype string, or ``text``, ``json``, ``blob``; ``nullable`` columns may be unavailable in a row. ``choices`` makes an enumeration: the
-    file and the array hold the index, the file's ``<name>_name`` column and :meth:`label` the word.
+    file and the array hold the index, the file's ``<name>_name`` column and :meth:`label` the word. ``since`` is the first schema version that
+    has the column.
     """
 
     name: str
@@ -52,6 +62,7 @@ class Column:
     meaning: str
     nullable: bool = True
     choices: tuple[str, ...] = ()
+    since: int = 1
 
     @property
     def sql_type(self) -> str:
@@ -94,6 +105,14 @@ STEP_COLUMNS: tuple[Column, ...] = (
     Column("cache_bytes", "i8", "bytes", "key-value cache and recurrent state after the step; null between readings"),
     Column("rss_bytes", "i8", "bytes", "resident memory of the process after the step; null between readings"),
     Column("device_bytes", "i8", "bytes", "memory allocated on the device after the step; null between readings"),
+    Column("rules_ns", "i8", "ns", "host time of the rules, beside the forward call; null where no rule ran", since=4),
+    Column(
+        "dropped",
+        "i8",
+        "positions",
+        "positions that the cache no longer holds after the step; null without a window",
+        since=4,
+    ),
 )
 
 TOKEN_COLUMNS: tuple[Column, ...] = (
@@ -106,12 +125,25 @@ TOKEN_COLUMNS: tuple[Column, ...] = (
     Column("rules_logprob", "f8", "nats", "log-probability after the rules (temperature, filters, penalties, grammar); null without rules"),
     Column("forced", "u1", "bool", "1 if a rule gave the token rather than a choice from the distribution", nullable=False),
     Column("overshoot", "u1", "bool", "1 if computed after the end of the sequence had been reached, hence not part of its text", nullable=False),
+    Column("wanted", "i8", "", "id that the same draw would have chosen without grammar, guidance and guard; null where none of them ran, or where it is not known", since=4),
+    Column("allowed", "i4", "tokens", "tokens that the rules left, of the vocabulary; null where none of them was measured", since=4),
+    Column("removed", "f8", "nats", "-ln of the probability that each rule in turn left to the tokens it allowed, summed over the rules; null likewise", since=4),
 )  # fmt: skip
 
 CANDIDATE_COLUMNS: tuple[Column, ...] = (
     Column("id", "i4", "", "vocabulary id of a candidate", nullable=False),
     Column("logprob", "f4", "nats", "its log-probability under the model's own distribution", nullable=False),
 )
+
+EFFECT_COLUMNS: tuple[Column, ...] = (
+    Column("position", "i8", "positions", "position of the token that was being chosen", nullable=False),
+    Column("rule", "i4", "", "number of the rule in its run", nullable=False),
+    Column("allowed", "i4", "tokens", "tokens that are possible after the rule"),
+    Column("removed", "f8", "nats", "-ln Z: Z is the probability, just before the rule, of the tokens that it left possible"),
+    Column("divergence", "f8", "nats", "Kullback-Leibler divergence of the distribution after the rule from the one before it"),
+    Column("rule_ns", "i8", "ns", "host time of the rule, all sequences together; null where it was not called for this token"),
+)  # fmt: skip
+"""What one rule did to the choice of one token."""
 
 SERIES: dict[str, tuple[Column, ...]] = {"step": STEP_COLUMNS, "token": TOKEN_COLUMNS}
 """The two series by the name of their table."""

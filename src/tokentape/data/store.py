@@ -8,22 +8,23 @@ import re
 import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import tokentape.data.files as files
-from tokentape._version import __version__
 from tokentape.data.blocks import INSERT_ROW, Draft, block_row, lay_out
+from tokentape.data.control import Decision, Outcome
+from tokentape.data.control_rows import EFFECT_ROW, forget, put_decisions, put_effects, put_outcomes, put_rules
 from tokentape.data.database import Database, connect, connect_memory, understood, written
+from tokentape.data.founding import found, head_of, now_utc
 from tokentape.data.json_text import as_json
 from tokentape.data.manifest import write_manifest
 from tokentape.data.migrations import migrate
-from tokentape.data.packing import pack
+from tokentape.data.packing import UNPACKED, pack_run
 from tokentape.data.request import Run
 from tokentape.data.schema import TOKEN_COLUMNS
-from tokentape.data.setting import NOTED, Setting
+from tokentape.data.setting import Setting
 from tokentape.data.tape import Tape, open_tape
 from tokentape.errors import RecordingError, UsageError
 
@@ -40,15 +41,7 @@ _TOKEN_WIDTH = 1 + len(TOKEN_COLUMNS) + 3
 _PAIR = r"\[\d{1,10},\s?-?\d+(?:\.\d+)?(?:e[+-]?\d+)?\]"
 _CANDIDATES = re.compile(rf"\[(?:{_PAIR}(?:,\s?{_PAIR})*)?\]")
 
-
-UNPACKED = """
-select number from run where finished = 1 and packed = 0 and number not in (select run from block) order by number
-"""
-"""Runs whose rows are all there, and not packed."""
-_INSERT_PACK = f"insert into packed values ({', '.join('?' * 11)})"
 _FORGET_RELEVANCE = "delete from relevance where explanation in (select number from explanation where trace = ?)"
-_COUNT_TOKENS = "update trace set n_tokens = (select count(*) from token where trace = number) where run = ?"
-_COUNT_STEPS = "update run set packed = 1, n_steps = (select count(*) from step where run = number) where number = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +50,6 @@ class BegunRun:
 
     number: int
     trace_numbers: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Head:
-    values: list[tuple[str, str]]
-    facts: list[tuple[str, str, int]]
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _refuse_nonsense(tokens: Sequence[tuple[Any, ...]]) -> None:
@@ -121,12 +104,12 @@ class TapeWriter:
         ``notes`` are JSON-able facts about the tape (``origin_unix_ns``, clock names, probes). A tape that is there already
         stays until the new one has taken its place. Raises UsageError, TapeExists, TapeBusy, RecordingError.
         """
-        head = _head(setting, notes or {})
+        head = head_of(setting, notes or {})
         if path is None:
             memory = connect_memory()
             database = Database("the tape in memory", lambda: memory)
             with written(database.name):
-                _found(memory, head)
+                found(memory, head)
             return cls(database, None, None)
         place = files.destination(path)
         with files.alone_in(place.parent), written(str(place)):
@@ -135,7 +118,7 @@ class TapeWriter:
                 # Nobody sees the draft before it is whole, so that a journal would protect nothing.
                 connection.execute("pragma journal_mode = off").fetchall()
                 connection.execute("pragma synchronous = off")
-                _found(connection, head)
+                found(connection, head)
             return cls._taking(place)
 
     @classmethod
@@ -147,7 +130,7 @@ class TapeWriter:
         """
         open_tape(path).close()
         place = files.destination(path)
-        with files.alone_in(place.parent), written(str(place)):
+        with understood(str(place)), files.alone_in(place.parent), written(str(place)):
             if files.is_live(place):
                 raise files.busy(place)
             return cls._taking(place)
@@ -192,6 +175,7 @@ class TapeWriter:
                 "insert into run (number, start_ns, options, seed, n_traces) values (?, ?, ?, ?, ?)",
                 (number, run.start_ns, options, run.seed, len(heads)),
             )
+            put_rules(connection, number, run.rules)
             connection.executemany(
                 "insert into trace (number, run, row, n_prompt, prompt_text, prompt_ids) values (?, ?, ?, ?, ?, ?)",
                 [(trace, number, *head) for trace, head in zip(numbers, heads, strict=True)],
@@ -213,12 +197,20 @@ class TapeWriter:
             connection.executemany(INSERT_ROW["step"], steps)
             connection.executemany(INSERT_ROW["token"], tokens)
 
-    def append_block(self, run: int, draft: Draft, pieces: Collection[Entry] = ()) -> None:
-        """Commit some steps and their tokens as one block, and the vocabulary entries that came with them, all or none.
+    def append_block(
+        self,
+        run: int,
+        draft: Draft,
+        pieces: Collection[Entry] = (),
+        effects: Collection[EFFECT_ROW] = (),
+        decisions: Collection[tuple[int, Decision]] = (),
+    ) -> None:
+        """Commit some steps and their tokens as one block, with the vocabulary entries, effects and decisions that came with them,
+        all or none.
 
         The way for whoever is in a loop: a fraction of the time of :meth:`append`. Blocks become rows in :meth:`lay_out`.
         """
-        if not pieces:
+        if not (pieces or effects or decisions):
             try:
                 self.database.execute(*block_row(run, draft))  # one statement is a transaction by itself
             except Exception:
@@ -227,6 +219,8 @@ class TapeWriter:
             return
         with written(self._name), self.database.transaction() as connection:
             _add_pieces(connection, pieces)
+            put_effects(connection, effects)
+            put_decisions(connection, decisions)
             connection.execute(*block_row(run, draft))
 
     def add_pieces(self, pieces: Iterable[Entry]) -> None:
@@ -236,24 +230,37 @@ class TapeWriter:
 
     def lay_out(self) -> None:
         """Turn all blocks into rows, a run at a time; some 30 us a step. :meth:`close` does it too."""
-        with written(self._name), understood(self._name):
+        with understood(self._name), written(self._name):
             for (run,) in self.database.rows("select distinct run from block order by run"):
                 with self.database.transaction() as connection:
                     lay_out(connection, run)
 
-    def end(self, run: int, finish_reasons: Sequence[str | None]) -> None:
-        """Say why each trace of the run ended. :meth:`close` packs its rows."""
+    def end(
+        self,
+        run: int,
+        finish_reasons: Sequence[str | None],
+        outcomes: Sequence[Sequence[Outcome]] | None = None,
+        decisions: Collection[tuple[int, Decision]] = (),
+    ) -> None:
+        """Say why each trace of the run ended, how its constraints did, and what was decided at the last.
+
+        :meth:`close` packs its rows.
+        """
         with written(self._name), self.database.transaction() as connection:
             traces = connection.execute("select number from trace where run = ? order by number", (run,)).fetchall()
-            if len(traces) != len(finish_reasons):
-                raise UsageError(
-                    f"run {run} has {len(traces)} traces, but {len(finish_reasons)} reasons were given",
-                    why="each trace ends for a reason of its own",
-                    fix="give one reason a trace, None where it did not end",
-                )
+            for what, given in (("reasons", finish_reasons), ("lists of outcomes", outcomes or traces)):
+                if len(given) != len(traces):
+                    raise UsageError(
+                        f"run {run} has {len(traces)} traces, but {len(given)} {what} were given",
+                        why="each trace ends for a reason of its own",
+                        fix="give one a trace: None where it did not end, an empty list where nothing constrained it",
+                    )
             pairs = [(reason, trace) for reason, (trace,) in zip(finish_reasons, traces, strict=True)]
             connection.executemany("update trace set finish_reason = ? where number = ?", pairs)
             connection.execute("update run set finished = 1 where number = ?", (run,))
+            put_decisions(connection, decisions)
+            if outcomes:
+                put_outcomes(connection, {trace: one for (trace,), one in zip(traces, outcomes, strict=True)})
 
     def drop_last(self) -> None:
         """Take the last run off the tape, with all that belongs to it: one that came to no end, and is to be made again.
@@ -267,6 +274,7 @@ class TapeWriter:
             traces = connection.execute("select number from trace where run = ?", (run,)).fetchall()
             connection.executemany("delete from packed where series = 'token' and owner = ?", traces)
             connection.executemany("delete from token where trace = ?", traces)
+            forget(connection, run, traces)
             connection.executemany(_FORGET_RELEVANCE, traces)
             connection.executemany("delete from explanation where trace = ?", traces)
             connection.execute("delete from packed where series = 'step' and owner = ?", (run,))
@@ -324,7 +332,7 @@ class TapeWriter:
             ):
                 pack_run(connection, run)
         with self.database.transaction() as connection:
-            values = [("state", as_json(state, "state")), ("finished_utc", as_json(_now(), "finished_utc"))]
+            values = [("state", as_json(state, "state")), ("finished_utc", as_json(now_utc(), "finished_utc"))]
             connection.executemany("insert or replace into tape values (?, ?)", values)
             write_manifest(connection)
         if self.path is not None:
@@ -340,43 +348,6 @@ def fold(connection: sqlite3.Connection) -> None:
         connection.execute("pragma journal_mode = delete").fetchall()
 
 
-def pack_run(connection: sqlite3.Connection, run: int) -> None:
-    """Pack the rows of a run and of its traces anew, and count them, part by part, within the caller's transaction."""
-    traces = connection.execute("select number from trace where run = ? order by number", (run,)).fetchall()
-    series = [("step", run), *(("token", trace) for (trace,) in traces)]
-    connection.executemany("delete from packed where series = ? and owner = ?", series)
-    for name, owner in series:
-        connection.executemany(_INSERT_PACK, pack(connection, name, owner))
-    connection.execute(_COUNT_TOKENS, (run,))
-    connection.execute(_COUNT_STEPS, (run,))
-
-
 def _add_pieces(connection: sqlite3.Connection, pieces: Iterable[Entry]) -> None:
     rows = [(i, token, bytes(raw), int(special)) for i, token, raw, special in pieces]
     connection.executemany("insert or ignore into piece values (?, ?, ?, ?)", rows)
-
-
-def _head(setting: Setting, notes: Mapping[str, Any]) -> _Head:
-    """The first rows of a tape; raises UsageError for what JSON cannot hold, before any file is touched."""
-    facts = []
-    for name, value in setting.facts.items():
-        as_json(name, f"the fact {name!r}")
-        facts.append((name, as_json(value, f"the fact {name!r}"), int(name not in NOTED)))
-    own = {
-        "created_utc": _now(),
-        "tokentape_version": __version__,
-        "state": "recording",
-        "pid": os.getpid(),
-        "fingerprint": setting.fingerprint,
-    }
-    return _Head([(key, as_json(value, f"the note {key!r}")) for key, value in {**notes, **own}.items()], facts)
-
-
-def _found(connection: sqlite3.Connection, head: _Head) -> None:
-    """Make the tables and write the first rows."""
-    connection.execute("pragma page_size = 4096")
-    migrate(connection)
-    connection.execute("begin immediate")
-    connection.executemany("insert into tape values (?, ?)", head.values)
-    connection.executemany("insert into setting values (?, ?, ?)", head.facts)
-    connection.execute("commit")

@@ -11,6 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tokentape.data.control import Decision, Outcome, RuleHead
+from tokentape.data.shown import shown
+
 __all__ = ["Candidates", "Columns", "Piece", "RecordedRun", "Symbols", "Trace"]
 
 Masked = np.ma.MaskedArray[Any, Any]
@@ -48,7 +51,8 @@ class RecordedRun:
     """One call of a source, as it was recorded.
 
     ``options`` are the generation options that held; ``start_ns`` is when the request was handed over, on the host clock
-    since the tape's origin; ``finished`` is False where recording stopped in the middle.
+    since the tape's origin; ``finished`` is False where recording stopped in the middle; ``rules`` are what was measured
+    between the model's logits and the choice, in order.
     """
 
     number: int
@@ -57,6 +61,7 @@ class RecordedRun:
     seed: int | None
     n_traces: int
     finished: bool
+    rules: tuple[RuleHead, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,12 @@ class Loader(Protocol):
     def symbols(self, trace: int) -> tuple[Symbols, Symbols]: ...
 
     def steps(self, run: int) -> Columns: ...
+
+    def effects(self, trace: int, last: int) -> Columns: ...
+
+    def decisions(self, trace: int) -> tuple[Decision, ...]: ...
+
+    def outcomes(self, trace: int) -> tuple[Outcome, ...]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +158,26 @@ class Trace:
         return self.loader.steps(self.run.number)
 
     @property
+    def _last(self) -> int:
+        """The position of the last token that was read, overshoot included."""
+        return max((int(part.columns["position"][-1]) for part in self._symbols if part.columns.n_rows), default=-1)
+
+    @cached_property
+    def effects(self) -> Columns:
+        """What each rule did to the choice of each token: a row for each, in the order of positions and rules."""
+        return self.loader.effects(self.number, self._last)
+
+    @cached_property
+    def decisions(self) -> tuple[Decision, ...]:
+        """What a guard decided, in order."""
+        return self.loader.decisions(self.number)
+
+    @cached_property
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """How the constraints of the run ended for this sequence."""
+        return self.loader.outcomes(self.number)
+
+    @property
     def token_ids(self) -> npt.NDArray[np.int64]:
         """Vocabulary ids ``[T]``; the least int64 where a source gave text alone."""
         ids: npt.NDArray[np.int64] = self.tokens["id"].data
@@ -175,6 +206,13 @@ class Trace:
         """The bytes as UTF-8, with U+FFFD for what is none; a character whose bytes several tokens hold is whole."""
         raw = self.bytes
         return None if raw is None else raw.decode("utf-8", "replace")
+
+    @property
+    def shown(self) -> str | None:
+        """The text as a guard let it be seen; without one, the text. None where the guard did not come to its last judgement."""
+        raw = self.bytes
+        unjudged = self.finish_reason is None and any(rule.name == "guard" for rule in self.run.rules)
+        return None if raw is None or unjudged else shown(raw, self.decisions)
 
     def __repr__(self) -> str:
         return f"Trace({self.number}, run {self.run.number} row {self.row}, {self.finish_reason or 'not finished'})"

@@ -12,21 +12,25 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
-from tokentape.data.blocks import read_blocks
+from tokentape.data.blocks import NO_BLOCKS, read_blocks
 from tokentape.data.consistency import (
     Problem,
+    decision_problems,
+    effect_problems,
     explanation_problems,
     joint_problems,
+    outcome_problems,
     recorded_ids,
     step_problems,
     token_problems,
 )
+from tokentape.data.control_rows import read_decisions, read_effects, read_outcomes, read_rules
 from tokentape.data.database import Database, understood
 from tokentape.data.manifest import manifest_problems
-from tokentape.data.packing import OWNER, RECORD, checksums, parts_from_rows
+from tokentape.data.packing import ENDLESS, OWNER, RECORD, checksums, digest, parts_from_rows, unpacked
 from tokentape.data.relevance import read_explanation
 from tokentape.data.request import FINISH_REASONS
-from tokentape.data.schema import EXPLAINED_SINCE, LAID_OUT_SINCE
+from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE
 from tokentape.data.setting import fingerprint
 from tokentape.errors import TapeError
 
@@ -48,8 +52,6 @@ def check(database: Database, version: int) -> list[Problem]:
         ask("manifest", partial(manifest_problems, version=version))
         ask("setting", _fingerprint)
         ask("token", _texts)
-        if version < LAID_OUT_SINCE:
-            return found  # rows of an older schema are read as the newer, and cannot be compared with their packs
         explained: dict[int, int] = {}
         if version >= EXPLAINED_SINCE:
             ask("explanation", partial(_explained, explained))
@@ -57,7 +59,7 @@ def check(database: Database, version: int) -> list[Problem]:
         runs: list[_RunRow] = []
         ask("run", partial(_runs, runs))
         for run in runs:
-            ask(f"run {run.number}", partial(_run, run, sequences))
+            ask(f"run {run.number}", partial(_run, run, sequences, version))
         for number, trace in explained.items():
             ask(f"explanation {number}", partial(_explanation, number, sequences[trace]))
     return found
@@ -137,17 +139,19 @@ def _explanation(number: int, ids: npt.NDArray[np.int64] | None, connection: sql
         yield from explanation_problems(explanation, ids)
 
 
-def _run(run: _RunRow, sequences: _Sequences, connection: sqlite3.Connection) -> Iterator[Problem]:
+def _run(run: _RunRow, sequences: _Sequences, version: int, connection: sqlite3.Connection) -> Iterator[Problem]:
     """The steps and traces of one run, and what they say of one another."""
     where = f"run {run.number}"
+    rules = [rule.number for rule in read_rules(connection, run.number)] if version >= CONTROLLED_SINCE else None
     traces = connection.execute(
         "select number, n_prompt, prompt_ids, finish_reason, n_tokens from trace where run = ? order by number",
         (run.number,),
     ).fetchall()
     if len(traces) != run.n_traces:
         yield Problem(where, f"it has {len(traces)} traces, {run.n_traces} were begun")
-    blocks = read_blocks(connection, run.number)
-    steps, problems = _rows_and_packs(connection, "step", run.number, packed=bool(run.packed))
+    blocks = read_blocks(connection, run.number, version=version) if version >= GROWN_SINCE else NO_BLOCKS
+    compared = partial(_rows_and_packs, connection, packed=bool(run.packed), version=version)
+    steps, problems = compared("step", run.number)
     steps = np.concatenate([steps, blocks.steps])
     yield from problems
     if run.packed and run.n_steps != len(steps):
@@ -155,7 +159,7 @@ def _run(run: _RunRow, sequences: _Sequences, connection: sqlite3.Connection) ->
     yield from step_problems(where, steps)
     pointed_at = np.zeros(len(steps), np.int64)
     for number, n_prompt, prompt_ids, reason, n_tokens in traces:
-        tokens, problems = _rows_and_packs(connection, "token", number, packed=bool(run.packed))
+        tokens, problems = compared("token", number)
         yield from problems
         if number in blocks.tokens:
             tokens = np.concatenate([tokens, blocks.tokens[number].records])
@@ -163,6 +167,8 @@ def _run(run: _RunRow, sequences: _Sequences, connection: sqlite3.Connection) ->
         if run.packed and n_tokens != len(tokens):
             yield Problem(f"trace {number}", f"{len(tokens)} tokens, {n_tokens} when it was packed")
         yield from token_problems(f"trace {number}", tokens, n_prompt, len(steps))
+        if rules is not None:
+            yield from _control(connection, number, rules, tokens, n_prompt)
         if number in sequences:
             sequences[number] = recorded_ids(n_prompt, None if prompt_ids is None else json.loads(prompt_ids), tokens)
         inside = tokens["step"][(tokens["step"] >= 0) & (tokens["step"] < len(steps))]
@@ -177,6 +183,15 @@ def _trace(where: str, n_prompt: int | None, prompt_ids: str | None, reason: str
         yield Problem(where, f"unknown finish reason {reason!r}")
 
 
+def _control(
+    connection: sqlite3.Connection, trace: int, rules: list[int], tokens: npt.NDArray[np.void], n_prompt: int | None
+) -> Iterator[Problem]:
+    where = f"trace {trace}"
+    yield from effect_problems(where, read_effects(connection, trace, ENDLESS), rules, tokens)
+    yield from decision_problems(where, read_decisions(connection, trace, ENDLESS), rules, tokens, n_prompt)
+    yield from outcome_problems(where, read_outcomes(connection, trace), rules)
+
+
 _PACKS = """
 select part, n, sha256, records_crc32, candidates_crc32, bytes_crc32, records, candidates, bytes
 from packed where series = ? and owner = ? order by part
@@ -184,14 +199,15 @@ from packed where series = ? and owner = ? order by part
 
 
 def _rows_and_packs(
-    connection: sqlite3.Connection, series: str, owner: int, *, packed: bool
+    connection: sqlite3.Connection, series: str, owner: int, *, packed: bool, version: int
 ) -> tuple[npt.NDArray[np.void], list[Problem]]:
     """The rows of one run or trace as records, and what is wrong between them and their packs."""
     problems: list[Problem] = []
     where = f"{OWNER[series]} {owner}"
     records = [np.empty(0, RECORD[series])]
     packs = connection.execute(_PACKS, (series, owner)).fetchall() if packed else []
-    for place, (part, pack) in enumerate(itertools.zip_longest(parts_from_rows(connection, series, owner), packs)):
+    parts = parts_from_rows(connection, series, owner, version=version)
+    for place, (part, pack) in enumerate(itertools.zip_longest(parts, packs)):
         if part is not None:
             records.append(part.records)
         if not packed:
@@ -201,9 +217,10 @@ def _rows_and_packs(
             break
         number, n, sha256, *sums = pack[:6]
         blobs = tuple(pack[6:])
-        if (number, n) != (place, len(part)) or part.blobs() != blobs:
+        said = (unpacked(series, blobs[0], version).tobytes(), *blobs[1:])
+        if (number, n) != (place, len(part)) or part.blobs() != said:
             problems.append(Problem(where, f"part {place} of its packed {series}s is not what its rows say"))
-        elif part.sha256() != sha256 or checksums(owner, number, blobs) != tuple(sums):
+        elif digest(blobs, part.written) != sha256 or checksums(owner, number, blobs) != tuple(sums):
             problems.append(
                 Problem(where, f"its {series}s are not as they were when the run was finished (part {place})")
             )

@@ -52,6 +52,7 @@ def check(
     for trace, ids in zip(traces, sequences, strict=True):
         causal.check_length(len(ids), 0)
         _refuse_promptless(trace)
+        _refuse_windowed(trace)
     firsts = [int(trace.n_prompt or 0) for trace in traces]
     found = logprobs(causal, sequences, firsts, progress=progress)
     other = same_model(setting, causal) if setting is not None else None
@@ -65,6 +66,16 @@ def _refuse_promptless(trace: Trace) -> None:
             f"sequence {trace.number} has no prompt",
             why="its first token was predicted from nothing that the tape holds",
             fix="record it with a prompt, or with --bos",
+        )
+
+
+def _refuse_windowed(trace: Trace) -> None:
+    dropped = trace.steps["dropped"].filled(0)  # null without a window
+    if len(dropped) and dropped.max() > 0:
+        raise ReplayError(
+            f"sequence {trace.number} was recorded through a window",
+            why=f"its last tokens did not see {int(dropped.max()):,} positions that a replay would read",
+            fix="record it without --window, or with one that is as long as the text",
         )
 
 

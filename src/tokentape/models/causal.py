@@ -148,8 +148,11 @@ class CausalModel:
             fix="use the ids of this model's own tokenizer",
         )
 
-    def check_length(self, n_prompt: int, n_new: int) -> None:
-        """Raise PromptError where ``n_prompt`` tokens and ``n_new`` more do not fit into the model's positions."""
+    def check_length(self, n_prompt: int, n_new: int, *, instead: str = "") -> None:
+        """Raise PromptError where ``n_prompt`` tokens and ``n_new`` more do not fit into the model's positions.
+
+        ``instead`` is another way out that the caller has, for the error to name.
+        """
         if self.positions is None or n_prompt + n_new <= self.positions:
             return
         reason = positions_reason(self.config, self.positions)
@@ -157,14 +160,14 @@ class CausalModel:
             raise PromptError(
                 f"the prompt has {n_prompt} tokens, and {self.name} reads {self.positions}",
                 why=reason,
-                fix=f"shorten the prompt by {n_prompt - self.positions} tokens, or take a model with more positions",
+                fix=f"shorten the prompt by {n_prompt - self.positions} tokens, or take a model with more positions{instead}",
             )
         room = self.positions - n_prompt
         fix = f"--max-new-tokens {room}" if room else "shorten the prompt: it leaves room for no new token"
         raise PromptError(
             f"{n_prompt} prompt tokens and {n_new} new ones are more than the {self.positions} that {self.name} reads",
             why=reason,
-            fix=f"{fix}; or a model with more positions",
+            fix=f"{fix}; or a model with more positions{instead}",
         )
 
 

@@ -32,13 +32,13 @@ Column = list[Any] | int | None
 
 
 class TimingProbe:
-    """Start, end and forward time of each step by the host clock, and its device time where the source has a device clock."""
+    """Start, end, time of the forward call and of the rules by the host clock; device time where there is a clock for it."""
 
     name = "timing"
     series = "step"
     every_tick = False  # the marks travel in the tick itself
     needs = frozenset({"device_clock"})
-    columns = ("forward_ns", "device_ns")
+    columns = ("forward_ns", "device_ns", "rules_ns")
 
     def begin(self, ask: Callable[[], None]) -> None:
         pass
@@ -46,11 +46,15 @@ class TimingProbe:
     def keep(self, tick: Tick) -> None:
         return None
 
-    def resolve(self, kept: Sequence[None], ticks: Sequence[Tick]) -> tuple[Column, Column]:
+    def resolve(self, kept: Sequence[None], ticks: Sequence[Tick]) -> tuple[Column, Column, Column]:
         forward = [None if tick.forward is None else tick.forward[1] - tick.forward[0] for tick in ticks]
-        if ticks[0].device is None:  # there is a device clock or there is none
-            return forward, None
-        return forward, [tick.device and CudaClock.ns(tick.device[1], since=tick.device[0]) for tick in ticks]
+        device: Column = None
+        if ticks[0].device is not None:  # there is a device clock or there is none
+            device = [tick.device and CudaClock.ns(tick.device[1], since=tick.device[0]) for tick in ticks]
+        rules: Column = None
+        if any(tick.rules is not None for tick in ticks):
+            rules = [None if tick.rules is None else tick.rules[1] - tick.rules[0] for tick in ticks]
+        return forward, device, rules
 
     def end(self) -> None:
         pass
@@ -117,13 +121,13 @@ class MachineProbe:
 
 
 class MemoryProbe:
-    """Bytes held after a step: key-value cache and recurrent state, the process, the device."""
+    """Bytes held after a step: key-value cache and recurrent state, the process, the device; and what the cache let go."""
 
     name = "memory"
     series = "step"
     every_tick = False
     needs = frozenset({"cache"})
-    columns = ("cache_bytes", "rss_bytes", "device_bytes")
+    columns = ("cache_bytes", "rss_bytes", "device_bytes", "dropped")
 
     def __init__(self) -> None:
         self._statm: int | None = None
@@ -152,7 +156,8 @@ class MemoryProbe:
         held, statm, device = _transposed(kept, (None, None, None))
         if isinstance(statm, list):
             statm = [None if read is None else int(read.split()[1]) * self._page for read in statm]
-        return held, statm, device
+        dropped = [tick.dropped for tick in ticks]
+        return held, statm, device, dropped if any(count is not None for count in dropped) else None
 
     def end(self) -> None:
         if self._statm is not None:
@@ -177,9 +182,9 @@ def _device_bytes(ids: Any) -> int | None:
 
 
 class DistributionProbe:
-    """What the model believed at each step, reduced where the logits lie.
+    """What the model believed at each step, and what rules did to it, reduced where the logits lie.
 
-    ``resolve`` gives, for each tick and sequence, ``(logprob, entropy, rank, rules_logprob, candidates)``; ``candidates`` is
+    ``resolve`` gives, for each tick and each of its tokens, what :func:`tokentape.models.distribution.rows` says; ``candidates`` is
     the number of most likely tokens kept.
     """
 
@@ -187,7 +192,7 @@ class DistributionProbe:
     series = "token"
     every_tick = True
     needs = frozenset({"logits"})
-    columns = ("logprob", "entropy", "rank", "rules_logprob", "candidates")
+    columns = ("logprob", "entropy", "rank", "rules_logprob", "candidates", "wanted", "allowed", "removed", "effects")
 
     def __init__(self, candidates: int = 5) -> None:
         if candidates < 0:
@@ -209,7 +214,10 @@ class DistributionProbe:
             from tokentape.models.distribution import Reducer
 
             self._reduce = Reducer(self.n_candidates)
-        return self._reduce(tick.logits, tick.ids, tick.scores)
+        kept = self._reduce(tick.logits, tick.ids, tick.scores, tick.stages, tick.wanted)
+        if tick.given:
+            kept = self._reduce.with_given(kept, tick.given_logits, tick.given, tick.given_by)
+        return kept
 
     def resolve(self, kept: Sequence[Any], ticks: Sequence[Tick]) -> Sequence[Any]:
         if all(one is None for one in kept):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tokentape.clock import Clock
+from tokentape.data.control import Decision, Outcome
 from tokentape.data.request import Run
 from tokentape.data.setting import Setting
 from tokentape.data.store import TapeWriter
@@ -26,16 +27,15 @@ from tokentape.errors import RecordingError, TokentapeError
 from tokentape.recorder.progress import Progress
 from tokentape.recorder.rows import RowMaker
 from tokentape.recorder.tick import LiveRun, Probe, Tick
+from tokentape.recorder.wordless import without_text
 
 __all__ = ["Recorder"]
 
-WORDY = frozenset(
-    {"stop_strings", "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "force_words_ids"}
-)
-"""Options of ``generate()`` that hold words, or ids that stand for words."""
-
 FLUSH_NS = 200_000_000
 """How long steps may wait in memory. A killed process loses no more than this, the grace and the transaction under way."""
+
+CUT_OFF = (None, "interrupted", "error")
+"""Reasons of a trace that did not come to its end."""
 
 FEW = 12
 FEW_FLUSH_NS = 2_000_000_000
@@ -66,6 +66,8 @@ class _Ended:
     """A run is over."""
 
     reasons: list[str | None]
+    outcomes: Sequence[Sequence[Outcome]] | None = None
+    decisions: list[tuple[int, Decision]] = field(default_factory=list)
 
 
 class Recorder:
@@ -103,7 +105,8 @@ class Recorder:
         self._writer = writer or TapeWriter.create(path, setting, notes=kept, overwrite=overwrite)
         self._queue: deque[_Begun | tuple[Tick, list[Any] | None] | _Ended] = deque()
         self._fence: Callable[[], Any] | None = None
-        self._n_under_way = 0  # traces of the run that the loop is in
+        self._live: LiveRun | None = None  # the run that the loop is in
+        self._n_under_way = 0  # and its traces
         self._run: _Begun | None = None  # the run that rows are being made of, which may be an earlier one
         self._failure: BaseException | None = None
         self._observers_error: Exception | None = None
@@ -128,7 +131,7 @@ class Recorder:
         """
         for probe in self.probes:
             probe.begin(self._ask)
-        self._fence = live.fence
+        self._live, self._fence = live, live.fence
         # Handing a block over to the other thread costs the loop more than writing it: two threads share one interpreter. But
         # the loop must not wait for a device, nor for whoever observes.
         self._in_the_loop = own_thread and live.fence is None and self._observer is None
@@ -139,7 +142,7 @@ class Recorder:
         self._before = time.perf_counter_ns()
         if not self._queue:  # else what an earlier run left in it is due as before
             self._flush_at = self._before + FLUSH_NS
-        self._queue.append(_Begun(run if self._text else _without_text(run), live))
+        self._queue.append(_Begun(run if self._text else without_text(run), live))
         self._read_at = self._usual_ns = 0
         if self._thread is None and own_thread:
             self._thread = threading.Thread(target=self._flush_when_due, name="tokentape-writer", daemon=True)
@@ -171,14 +174,20 @@ class Recorder:
         self._before = now
 
     def end(self, finish_reasons: Iterable[str | None]) -> None:
-        """The run is over, with one reason a trace. Its last rows reach the tape a moment later, or with :meth:`close`."""
+        """The run is over, with one reason a trace; what its rules conclude is asked of it.
+
+        Its last rows reach the tape a moment later, or with :meth:`close`.
+        """
         reasons = list(finish_reasons)
         for probe in self.probes:
             probe.end()
-        if any(reason in (None, "interrupted", "error") for reason in reasons):
+        live, self._live, self._n_under_way = self._live, None, 0
+        ended = _Ended(reasons, live.outcomes() if live is not None and live.outcomes is not None else None)
+        if any(reason in CUT_OFF for reason in reasons):
             self._complete = False
-        self._n_under_way = 0
-        self._queue.append(_Ended(reasons))
+            if live is not None and live.last_decisions is not None:
+                ended.decisions.extend(live.last_decisions())
+        self._queue.append(ended)
 
     # -- from ticks to the tape ----------------------------------------------------------------------------------------
 
@@ -253,8 +262,9 @@ class Recorder:
                 self._begin_writing(head)
             elif isinstance(head, _Ended):
                 self._append()
-                assert self._run is not None
-                self._writer.end(self._run.number, head.reasons)
+                assert self._run is not None and self._run.rows is not None
+                decisions = self._run.rows.placed(head.decisions)
+                self._writer.end(self._run.number, head.reasons, head.outcomes, decisions)
             else:
                 self._make_records()
                 continue
@@ -292,11 +302,10 @@ class Recorder:
             return
         rows = self._run.rows
         if len(rows.draft):
-            self._writer.append_block(self._run.number, rows.draft, rows.pieces)
+            self._writer.append_block(self._run.number, rows.draft, rows.pieces, rows.effects, rows.decisions)
         elif rows.pieces:
             self._writer.add_pieces(rows.pieces)
-        rows.draft.clear()
-        rows.pieces.clear()
+        rows.clear()
 
     @property
     def writer(self) -> TapeWriter:
@@ -341,7 +350,7 @@ class Recorder:
         rest = next((item for item in self._queue if not isinstance(item, tuple)), None)
         if self._run is not None and isinstance(rest, _Ended):
             with contextlib.suppress(TokentapeError):
-                self._writer.end(self._run.number, rest.reasons)
+                self._writer.end(self._run.number, rest.reasons, rest.outcomes)
 
     def _lay_out(self) -> None:
         try:
@@ -384,13 +393,3 @@ class Recorder:
         self._complete = False
         with contextlib.suppress(TokentapeError):  # the error under way is the one to tell
             self.close()
-
-
-def _without_text(run: Run) -> Run:
-    """The same run without words and ids: of prompts their lengths are kept, of options that hold words how many."""
-    traces = tuple(replace(head, prompt_ids=None, prompt_text=None) for head in run.traces)
-    options = {
-        name: f"{len(value)} left out" if name in WORDY and hasattr(value, "__len__") else value
-        for name, value in run.options.items()
-    }
-    return replace(run, traces=traces, options=options)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tokentape.data.blocks import Draft, DraftTokens
+from tokentape.data.control import Decision
+from tokentape.data.control_rows import EFFECT_ROW
 from tokentape.data.schema import KINDS, STEP_COLUMNS
 from tokentape.recorder.tick import LiveRun, Probe, Said, Speller, Tick
 
@@ -35,6 +37,9 @@ class _Tokens:
     forced: Any = field(default_factory=list)
     overshoot: Any = field(default_factory=list)
     data: Any = field(default_factory=list)
+    wanted: Any = None
+    allowed: Any = None
+    removed: Any = None
 
     def add(self, trace: int, position: int, step: int, said: Said) -> None:
         self.n += 1
@@ -46,6 +51,13 @@ class _Tokens:
         self.forced.append(+said.forced)
         self.overshoot.append(+said.overshoot)
         self.data.append(said.data)
+        if said.effects and self.allowed is None:  # rules are measured from here on
+            before = [None] * (self.n - 1)
+            self.wanted, self.allowed, self.removed = before, before.copy(), before.copy()
+        if self.allowed is not None:
+            self.wanted.append(said.wanted)
+            self.allowed.append(said.allowed)
+            self.removed.append(said.removed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +71,7 @@ class Made:
 
 
 class RowMaker:
-    """Makes the records of one run, in order, into ``draft``; new entries of the vocabulary go to ``pieces``.
+    """Makes the records of one run, in order, into ``draft``; what goes beside them to ``pieces``, ``effects`` and ``decisions``.
 
     ``origin`` is the mark of the source's clock from which the tape counts. With ``text`` False, ids and bytes stay out of the
     tape.
@@ -70,11 +82,15 @@ class RowMaker:
     ) -> None:
         self.draft = Draft()
         self.pieces: list[tuple[int, str, bytes, bool]] = []
+        self.effects: list[EFFECT_ROW] = []
+        self.decisions: list[tuple[int, Decision]] = []
+        self._withheld = live.withheld
         self._traces = tuple(trace_numbers)
         self._origin = origin
         self._text = text
         self._index = 0
-        self._positions = [head.n_prompt for head in live.run.traces]
+        self._first = tuple(head.n_prompt for head in live.run.traces)
+        self._positions = list(self._first)
         self._spellers: tuple[Speller | None, ...] = tuple(live.spellers) or (None,) * len(self._traces)
         self._seen: set[int] = set()
         self._step_probes = [(probe, i) for i, probe in enumerate(probes) if probe.series == "step"]
@@ -91,9 +107,7 @@ class RowMaker:
             for tick in ticks:
                 tick.ready.synchronize()
         index = range(self._index, self._index + len(ticks))
-        plain = len(self._traces) == 1 and all(
-            tick.said is None and tick.live is None and tick.forced is None for tick in ticks
-        )
+        plain = len(self._traces) == 1 and all(map(_is_plain, ticks))
         beliefs = _resolved(*self._token_probe, ticks, kept) if self._token_probe is not None else ()
         tokens = self._one_each(ticks, beliefs, index) if plain else self._any_number(ticks, beliefs, index)
         found: dict[str, Any] = {}
@@ -117,7 +131,13 @@ class RowMaker:
             self._drafted(tokens) if tokens.n else None,
         )
         self._index = index.stop
-        return _made(tokens, self._traces[0], ends, index) if watched else None
+        return _made(tokens, self._traces[0], ends, index, withheld=self._withheld) if watched else None
+
+    def clear(self) -> None:
+        """Begin anew: what was made is on the tape."""
+        self.draft.clear()
+        for beside in (self.pieces, self.effects, self.decisions):
+            beside.clear()
 
     def _one_each(self, ticks: Sequence[Tick], resolved: Sequence[Any], index: range) -> _Tokens:
         """The tokens of one sequence that gets one at every step, which is what most runs are."""
@@ -136,12 +156,22 @@ class RowMaker:
             said = tick.said
             for one in _said(tick, resolved[place] if resolved else None) if said is None else said:
                 self._say(tokens, step, one)
+            self.decisions += self.placed(tick.decisions)
         return tokens
+
+    def placed(self, decisions: Sequence[tuple[int, Decision]]) -> list[tuple[int, Decision]]:
+        """Decisions with their traces and positions: whoever decided does not know where the prompt's padding ends."""
+        found = []
+        for row, one in decisions:
+            position = max(self._positions[row] - 1, self._first[row])
+            found.append((self._traces[row], replace(one, position=position)))
+        return found
 
     def _say(self, tokens: _Tokens, step: int, said: Said) -> None:
         row = said.row
         speller = self._spellers[row]
         tokens.add(self._traces[row], self._positions[row], step, said)
+        self.effects += [(self._traces[row], self._positions[row], one) for one in said.effects]
         if said.data is None and speller is not None and said.id is not None:
             tokens.data[-1] = speller.feed(said.id)
         self._positions[row] += 1
@@ -160,7 +190,17 @@ class RowMaker:
         return DraftTokens(
             tokens.n,
             tokens.traces,
-            (tokens.positions, tokens.steps, ids, *columns, tokens.forced, tokens.overshoot),
+            (
+                tokens.positions,
+                tokens.steps,
+                ids,
+                *columns,
+                tokens.forced,
+                tokens.overshoot,
+                tokens.wanted if self._text else None,
+                tokens.allowed,
+                tokens.removed,
+            ),
             data,
             candidates if self._text else None,
         )
@@ -180,21 +220,41 @@ def _resolved(probe: Probe, i: int, ticks: Sequence[Tick], kept: Sequence[Kept |
     return probe.resolve([None if one is None else one[i] for one in kept], ticks)
 
 
+def _is_plain(tick: Tick) -> bool:
+    """Whether a tick gives a sequence the one token that was chosen, and no rule of ours was there."""
+    return (
+        tick.said is None
+        and tick.live is None
+        and tick.forced is None
+        and tick.stages is None
+        and not (tick.given or tick.trailing or tick.decisions)
+    )
+
+
 def _said(tick: Tick, beliefs: Sequence[Any] | None) -> list[Said]:
-    """The tokens of a tick that carries tensors: one a sequence that was still unfinished."""
+    """The tokens of a tick that carries tensors: what was given, and one for each sequence that was still unfinished."""
+    first = len(tick.given)
+    said = [
+        _one(0, token_id, beliefs[place] if beliefs else _UNKNOWN, forced=True)
+        for place, token_id in enumerate(tick.given)
+    ]
     live = None if tick.live is None else tick.live.tolist()
     if live is not None and not any(live):
-        return []  # the loop ran past the end of all sequences: no token of this step belongs to any
+        return said  # past the end of all sequences, or where no token was left: this step has none of its own
     forced = None if tick.forced is None else tick.forced.tolist()
-    said = []
     for row, token_id in enumerate(tick.ids.tolist()):
         over = live is not None and not live[row]
         if over and tick.padded:
             continue
-        logprob, entropy, rank, rules_logprob, candidates = beliefs[row] if beliefs else _UNKNOWN
         was_forced = forced is not None and bool(forced[row])
-        said.append(Said(row, token_id, None, logprob, entropy, rank, rules_logprob, candidates, was_forced, over))
-    return said
+        belief = beliefs[first + row] if beliefs else _UNKNOWN
+        said.append(_one(row, token_id, belief, forced=was_forced, overshoot=over))
+    return said + [_one(0, token_id, _UNKNOWN, forced=True) for token_id in tick.trailing]
+
+
+def _one(row: int, token_id: int, belief: Sequence[Any], *, forced: bool, overshoot: bool = False) -> Said:
+    logprob, entropy, rank, rules_logprob, candidates, *control = belief
+    return Said(row, token_id, None, logprob, entropy, rank, rules_logprob, candidates, forced, overshoot, *control)
 
 
 def _same(values: list[Any]) -> Any:
@@ -209,14 +269,14 @@ def _counted(steps: Iterable[int], index: range) -> list[int]:
     return counts
 
 
-def _made(tokens: _Tokens, trace: int, ends: Sequence[int], index: range) -> Made:
+def _made(tokens: _Tokens, trace: int, ends: Sequence[int], index: range, *, withheld: bool) -> Made:
     data: list[bytes] = [b""] * len(index)
     surprise: list[float | None] = [None] * len(index)
     traces = [tokens.traces] * tokens.n if isinstance(tokens.traces, int) else tokens.traces
     for place in range(tokens.n):
         if traces[place] == trace:
             step = tokens.steps[place] - index.start
-            data[step] += (tokens.data[place] if tokens.data else None) or b""
+            data[step] += (tokens.data[place] if tokens.data and not withheld else None) or b""
             logprob = tokens.beliefs[place][0] if tokens.beliefs else None
             surprise[step] = None if logprob is None else -logprob
     return Made(tokens.n, ends, data, surprise)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from tokentape.clock import Clock
+    from tokentape.data.control import Decision, Effect, Outcome
     from tokentape.data.request import Request, Run
     from tokentape.data.setting import Setting
 
-__all__ = ["LiveRun", "Probe", "Said", "Source", "Speller", "Tick"]
+__all__ = ["LiveRun", "Probe", "Said", "Source", "Speller", "Stage", "Tick"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,24 @@ class Said:
     candidates: tuple[tuple[int, float], ...] | None = None
     forced: bool = False
     overshoot: bool = False
+    wanted: int | None = None
+    allowed: int | None = None
+    removed: float | None = None
+    effects: tuple[Effect, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one rule made of the logits: ``scores`` ``[B, V]`` after it; ``masks`` is whether it can only have made some minus
+    infinity.
+
+    ``marks`` are those of the source's clock around its call, None where it was not called for this token.
+    """
+
+    rule: int
+    scores: Any
+    masks: bool
+    marks: tuple[int, int] | None
 
 
 @dataclass(slots=True)
@@ -47,6 +66,12 @@ class Tick:
     before and after the rules; ``scores`` is None where no rule ran. ``last`` is True where the source knows that no other tick
     follows. ``ready``, set by the recorder, is waited for before any
     tensor is read.
+
+    What rules did: ``rules`` is a pair of marks around them; ``stages`` are the logits after each of them, where they are measured,
+    and ``wanted`` (``[B]``) what would have been chosen without ours. ``given`` are ids that the rule ``given_by`` put before the
+    tick's own token (in a batch of one) and that the same forward pass read, which has ``given_logits`` (``[k, V]``) for them;
+    ``trailing`` likewise after it, at the end of a sequence, which no pass reads. ``decisions`` are those of guards, with their
+    rows; ``dropped`` counts the positions that a windowed cache no longer holds.
     """
 
     kind: str
@@ -67,10 +92,20 @@ class Tick:
     padded: bool = True
     last: bool = False
     ready: Any = None
+    rules: tuple[int, int] | None = None
+    stages: tuple[Stage, ...] | None = None
+    wanted: Any = None
+    given: tuple[int, ...] = ()
+    given_logits: Any = None
+    trailing: tuple[int, ...] = ()
+    given_by: int = 0
+    decisions: Sequence[tuple[int, Decision]] = ()
+    dropped: int | None = None
 
     def release(self) -> None:
         """Let go of everything of vocabulary size and of the cache."""
-        self.logits = self.scores = self.cache = None
+        self.logits = self.scores = self.cache = self.given_logits = None
+        self.stages = None if self.stages is None else ()  # that there were some is still known
 
 
 class Speller(Protocol):
@@ -89,8 +124,10 @@ class LiveRun:
 
     ``start`` is the mark at which the request was handed over, ``prepared`` the mark at which the run was ready to be driven;
     what passes between that and the first tick is the recorder's time, not the run's. ``ticks`` does the work when iterated.
-    ``finish_reasons`` is asked once, after the last tick, for one reason a trace. ``spellers`` has one entry a trace, None where
-    bytes cannot be told.
+    ``finish_reasons`` is asked once, after the last tick, for one reason a trace, and ``outcomes`` for how the
+    constraints of each ended; ``last_decisions`` where the run was cut off, for what guards make of what they held back.
+    ``spellers`` has one entry a trace, None where bytes cannot be told. ``withheld`` is True where a guard decides what may be
+    shown, so that nobody is shown tokens as they come.
 
     For tensors on a device: ``fence`` records an event in its stream; what was enqueued before it may be read once the event's
     ``synchronize()`` has returned. ``aside`` gives a context in which reading does not wait for what is enqueued later.
@@ -104,6 +141,9 @@ class LiveRun:
     prepared: Any = None
     fence: Callable[[], Any] | None = None
     aside: Callable[[], AbstractContextManager[Any]] | None = None
+    outcomes: Callable[[], Sequence[Sequence[Outcome]]] | None = None
+    last_decisions: Callable[[], Sequence[tuple[int, Decision]]] | None = None
+    withheld: bool = False
 
 
 @runtime_checkable

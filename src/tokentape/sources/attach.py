@@ -244,13 +244,16 @@ class _Attached:
     def _live(self, loop: Loop, start: Any, tokenizer: Any, options: Mapping[str, Any]) -> LiveRun:
         heads = _heads(loop, tokenizer)
         return LiveRun(
-            run=Run(traces=heads, options=options),
+            run=Run(traces=heads, options=options, rules=loop.rule_heads()),
             start=start,
             ticks=loop.ticks(),
             finish_reasons=loop.finish_reasons,
             spellers=[spelling_of(tokenizer, head.prompt_ids) for head in heads],
             fence=fence_of(loop.input_ids.device),
             aside=aside_of(loop.input_ids.device),
+            outcomes=loop.outcomes,
+            last_decisions=loop.last_decisions,
+            withheld=loop.withholds,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -16,11 +17,20 @@ from tokentape.models.architecture import ignores_padding
 from tokentape.models.causal import CausalModel, load
 from tokentape.models.facts import setting_of
 from tokentape.models.failures import Attempt, is_out_of_memory, out_of_memory
+from tokentape.models.padding import left_padded, pad_id_of
 from tokentape.models.pieces import spelling_of
+from tokentape.models.window import WindowCache, window_cache, windowed
+from tokentape.models.window_positions import reason_against
 from tokentape.recorder.tick import LiveRun, Tick
+from tokentape.sources.binding import bind_rules
 from tokentape.sources.device import aside_of, fence_of
 from tokentape.sources.loop import Loop
-from tokentape.sources.options import check_options, for_the_record, prepare_stop_strings, refuse_unsupported
+from tokentape.sources.options import (
+    check_options,
+    for_the_record,
+    prepare_stop_strings,
+    refuse_unsupported,
+)
 
 __all__ = ["LocalSource", "local"]
 
@@ -81,28 +91,52 @@ class LocalSource:
                 why="the model needs something to continue",
                 fix="give a text, a list of texts, or token ids",
             )
-        self._check_lengths(rows, options)
+        cache = self._take_window(options)
+        self._check_lengths(rows, options, cache)
         if request.seed is not None:
             torch.manual_seed(request.seed)
         start = self.clock.mark()
         options, stop_strings = prepare_stop_strings(
             options, self.causal.tokenizer, self.causal.model.generation_config
         )
-        loop = self._prepare(rows, options, needs)
+        loop = self._prepare(rows, bind_rules(options, self.causal), needs)
         prepared = self.clock.mark()
         heads = tuple(self._heads(request.prompts, rows, loop.input_ids.shape[0] // len(rows)))
         return LiveRun(
-            run=Run(traces=heads, options=for_the_record(loop.config, stop_strings, options), seed=request.seed),
+            run=Run(
+                traces=heads,
+                options=for_the_record(loop.config, stop_strings, options) | _window_for_the_record(cache),
+                seed=request.seed,
+                rules=loop.rule_heads(),
+            ),
             start=start,
-            ticks=self._ticks(loop),
+            ticks=self._ticks(loop, cache),
             finish_reasons=loop.finish_reasons,
             spellers=[spelling_of(self.causal.tokenizer, head.prompt_ids) for head in heads],
             prepared=prepared,
             fence=fence_of(self.causal.device),
             aside=aside_of(self.causal.device),
+            outcomes=loop.outcomes,
+            last_decisions=loop.last_decisions,
+            withheld=loop.withholds,
         )
 
-    def _check_lengths(self, rows: Sequence[Sequence[int]], options: dict[str, Any]) -> None:
+    def _take_window(self, options: dict[str, Any]) -> WindowCache | None:
+        """Put the cache of the window that the options ask for in the window's place; None where they ask for none."""
+        window, sinks = options.pop("window", None), options.pop("sinks", None)
+        if window is None and sinks is None:
+            return None
+        if options.get("past_key_values") is not None or options.get("use_cache") is False:
+            raise UsageError(
+                "a window without its own cache",
+                why="a window is what a cache keeps, and past_key_values or use_cache asks for another one, or none",
+                fix="leave out past_key_values and use_cache, or the window",
+            )
+        cache = options["past_key_values"] = window_cache(self.causal, window, sinks)
+        options["use_cache"] = True
+        return cache
+
+    def _check_lengths(self, rows: Sequence[Sequence[int]], options: dict[str, Any], cache: WindowCache | None) -> None:
         """Refuse what does not fit the model's positions; where nothing bounds the length, bound it as ``generate()`` would."""
         longest = max(len(row) for row in rows)
         config = options.get("generation_config") or self.causal.model.generation_config
@@ -110,11 +144,18 @@ class LocalSource:
         limit = options.get("max_length") or config.max_length
         if wanted is None and limit is None:
             wanted = options["max_new_tokens"] = DEFAULT_NEW_TOKENS
-        self.causal.check_length(longest, max(int(limit - longest if wanted is None else wanted), 1))
+        if cache is None:
+            advice = (
+                "" if reason_against(self.causal.config) else "; or --window N --sinks K, to read on with a part of it"
+            )
+            n_new = max(int(limit - longest if wanted is None else wanted), 1)
+            self.causal.check_length(longest, n_new, instead=advice)
+        elif longest > cache.capacity:
+            options.setdefault("prefill_chunk_size", cache.chunk)
 
     def _prepare(self, rows: Sequence[Sequence[int]], options: dict[str, Any], needs: frozenset[str]) -> Loop:
         model = self.causal.model
-        input_ids, mask = _left_padded(rows, self._pad_id())
+        input_ids, mask = left_padded(rows, pad_id_of(self.causal))
         if mask.all():
             mask = torch.ones_like(input_ids)
         elif ignores_padding(model.config):
@@ -130,7 +171,7 @@ class LocalSource:
             return model.generate(  # type: ignore[no-any-return]
                 input_ids.to(model.device),
                 attention_mask=mask.to(model.device),
-                custom_generate=lambda model, input_ids, **prepared: make(model, input_ids, **prepared),
+                custom_generate=lambda model, input_ids, **prepared: make(model, input_ids, **_unwarned(prepared)),
                 **options,
             )
         except TokentapeError:
@@ -141,12 +182,6 @@ class LocalSource:
                 why=" ".join(str(error).split()),
                 fix="see the names and ranges in transformers' GenerationConfig",
             ) from error
-
-    def _pad_id(self) -> int:
-        config, tokenizer = self.causal.model.generation_config, self.causal.tokenizer
-        found = (config.pad_token_id, getattr(tokenizer, "pad_token_id", None), config.eos_token_id, 0)
-        first = next(value for value in found if value is not None)
-        return int(first[0] if isinstance(first, list) else first)
 
     def _heads(self, prompts: Sequence[Any], rows: Sequence[Sequence[int]], n_each: int) -> list[TraceHead]:
         heads: list[TraceHead] = []
@@ -159,9 +194,10 @@ class LocalSource:
         tokenizer = self.causal.tokenizer
         return None if tokenizer is None else str(tokenizer.decode(row))
 
-    def _ticks(self, loop: Loop) -> Generator[Tick]:
+    def _ticks(self, loop: Loop, cache: WindowCache | None) -> Generator[Tick]:
         try:
-            yield from loop.ticks()
+            with contextlib.nullcontext() if cache is None else windowed(self.causal.model, cache):
+                yield from loop.ticks()
         except (MemoryError, RuntimeError) as error:  # torch's own are of the second kind
             if not is_out_of_memory(error):
                 raise
@@ -169,15 +205,16 @@ class LocalSource:
             raise out_of_memory(attempt, error) from error
 
 
-def _left_padded(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """``[B, T]`` ids padded on the left, and their mask."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad_id, dtype=torch.long)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, width - len(row) :] = torch.tensor(row, dtype=torch.long)
-        mask[i, width - len(row) :] = 1
-    return ids, mask
+def _unwarned(prepared: dict[str, Any]) -> dict[str, Any]:
+    """Without the reminder that a text is longer than the model's positions, which was refused, or is read through a window."""
+    for criterion in prepared["stopping_criteria"]:
+        if hasattr(criterion, "max_position_embeddings"):
+            criterion.max_position_embeddings = None
+    return prepared
+
+
+def _window_for_the_record(cache: WindowCache | None) -> dict[str, int]:
+    return {} if cache is None else {"window": cache.window, "sinks": cache.sinks}
 
 
 def local(

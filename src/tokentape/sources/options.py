@@ -167,8 +167,13 @@ def for_the_record(config: Any, stop_strings: list[str] | None, given: Mapping[s
         value = given.get(name)
         if value is not None:
             objects = value if isinstance(value, list) else [value]
-            kept[name] = [getattr(found, "__name__", type(found).__name__) for found in objects]
+            kept[name] = [_name_of(found) for found in objects]
     return kept
+
+
+def _name_of(found: Any) -> str:
+    """The name that a rule has, or a function, or else a class."""
+    return str(getattr(found, "name", getattr(found, "__name__", type(found).__name__)))
 
 
 def _plain(value: Any) -> Any:

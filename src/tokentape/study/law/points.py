@@ -82,7 +82,8 @@ def step_times_of(tape: Tape) -> StepTimes:
     beside the time, never from the time alone, but for the warm-up, which is found as a change in a run's own series.
     """
     columns = tape.columns("step")
-    context = np.ma.filled(columns["context"].astype(float), np.nan)
+    # what attention reads: of a text that is seen through a window, what the cache still holds
+    context = np.ma.filled(columns["context"].astype(float), np.nan) - columns["dropped"].filled(0)
     n_in = np.ma.filled(columns["n_in"].astype(float), np.nan)
     batch = np.asarray(columns["batch"]).astype(np.int64)
     kind = np.asarray(columns["kind"])

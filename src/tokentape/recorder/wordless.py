@@ -1,0 +1,26 @@
+"""A run without its words, for tapes that are to hold none."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from tokentape.data.request import Run
+
+__all__ = ["without_text"]
+
+WORDY = frozenset(
+    {"stop_strings", "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "force_words_ids"}
+)
+"""Options of ``generate()`` that hold words, or ids that stand for words."""
+
+
+def without_text(run: Run) -> Run:
+    """The same run without words and ids: of prompts their lengths are kept, of options that hold words how many."""
+    traces = tuple(replace(head, prompt_ids=None, prompt_text=None) for head in run.traces)
+    options = {
+        name: f"{len(value)} left out" if name in WORDY and hasattr(value, "__len__") else value
+        for name, value in run.options.items()
+    }
+    # what a rule is made of are words too: phrases, a schema, a prompt to be guided away from
+    rules = tuple(replace(rule, description={}) for rule in run.rules)
+    return replace(run, traces=traces, options=options, rules=rules)
