@@ -1,0 +1,1 @@
+"""Grammars: a text is of a language, or ends named as not whole."""

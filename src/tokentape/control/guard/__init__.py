@@ -1,0 +1,1 @@
+"""Guards: what a text must not contain, watched for while it grows."""

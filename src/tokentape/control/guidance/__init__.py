@@ -1,0 +1,1 @@
+"""Guidance: what changes what the model believes, before it is said what may be said."""
