@@ -12,7 +12,7 @@ from typing import Any
 
 from tokentape.errors import PromptError, UsageError
 
-__all__ = ["Asked", "read_prompt"]
+__all__ = ["Asked", "read_prompt", "read_text"]
 
 _NOTHING = "without a token before it there is nothing to condition the first one on"
 _SOMETHING = "give a text, or --bos alone to start from nothing"
@@ -59,9 +59,9 @@ def read_prompt(asked: Asked) -> str | list[int] | list[str] | list[list[int]]:
     if asked.words:
         return _from_words(asked.words)
     if asked.file is not None:
-        return _whole(_read(asked.file), str(asked.file))
+        return _whole(read_text(asked.file), str(asked.file))
     if asked.prompts is not None:
-        return _many(_read(asked.prompts), asked.prompts)
+        return _many(read_text(asked.prompts), asked.prompts)
     if asked.ids is not None:
         return _ids(asked.ids)
     return [] if asked.n_random is not None else ""
@@ -90,7 +90,8 @@ def _quoted(text: str) -> str:
     return shlex.quote(text)
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text of a file, or of stdin for ``-``. Raises UsageError and PromptError for what cannot be read or is no UTF-8."""
     if str(path) == "-":
         return sys.stdin.buffer.read().decode()
     try:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokentape.cli.control_options import biases_of, rules_of, window_of
 from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.generation import generation_options
 from tokentape.cli.output import document, print_document, print_lines
@@ -40,6 +41,9 @@ class Plan:
     prompt: Any
     options: dict[str, Any]
     bad_words: tuple[str, ...]
+    biases: dict[str, float]
+    chat: bool
+    system: str | None
     ignore_eos: bool
     path: Path
     keep: dict[str, Any]
@@ -90,6 +94,9 @@ def make_plan(given: dict[str, Any]) -> Plan:
             raise UsageError("--greedy together with --do-sample", why="one or the other", fix="leave one out")
         flags["do_sample"] = False
     options = generation_options(flags, given["pairs"], ignore_eos=given["ignore_eos"])
+    options |= window_of(given)
+    if rules := rules_of(given):
+        options["rules"] = rules
     path = _free_path(given["output"], given["model"], given["overwrite"])
     return Plan(
         model=given["model"],
@@ -98,6 +105,9 @@ def make_plan(given: dict[str, Any]) -> Plan:
         prompt=read_prompt(asked),
         options=options,
         bad_words=given["bad_words"],
+        biases=biases_of(given),
+        chat=given["chat"] or given["system"] is not None,
+        system=given["system"],
         ignore_eos=given["ignore_eos"],
         path=path,
         keep={
@@ -166,12 +176,29 @@ def request_of(plan: Plan, source: Any) -> tuple[Any, dict[str, Any], dict[str, 
         # a word inside a text carries the space before it
         spelled = [source.encode(space + word, bos=False) for word in plan.bad_words for space in ("", " ")]
         options["bad_words_ids"] = [ids for i, ids in enumerate(spelled) if ids and ids not in spelled[:i]]
+    if plan.biases:
+        from tokentape.control.guidance.bias import spelled_bias
+
+        options["sequence_bias"] = spelled_bias(source.causal, plan.biases)
     prompt = plan.asked.for_source(plan.prompt, source.vocab_size)
+    if plan.chat:
+        prompt = _as_chat(prompt, plan.system, source.causal)
     keep = dict(plan.keep)
     sampled = options.get("do_sample", getattr(source, "samples_by_default", False))
     if sampled and keep["seed"] is None:
         keep["seed"] = secrets.randbits(31)  # written down, so that the run can be had again
     return prompt, keep, options
+
+
+def _as_chat(prompt: Any, system: str | None, causal: Any) -> Any:
+    """A text, or each of several, as a message; ids are what they are."""
+    from tokentape.models.chat import chat_prompt
+
+    texts = [prompt] if isinstance(prompt, str) else prompt
+    if not all(isinstance(text, str) for text in texts):
+        raise UsageError("--chat with token ids", why="a template is filled with text", fix="give the prompt as text")
+    written = [chat_prompt(causal, text, system) for text in texts]
+    return written[0] if isinstance(prompt, str) else written
 
 
 @contextmanager
@@ -226,7 +253,7 @@ def _print_texts(tape: Tape) -> None:
     terminal = is_terminal(sys.stdout)
     out = sys.stdout.buffer
     for trace in tape.traces:
-        text = trace.text
+        text = trace.shown
         if len(tape.traces) > 1:
             out.write(f"==> {trace.number} <==\n".encode())
         if text is None:  # a model without a tokenizer gives ids; after --no-text there are none

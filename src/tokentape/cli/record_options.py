@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from tokentape.cli.completion import complete_tapes
+from tokentape.cli.control_options import CONTROL_OPTIONS
 from tokentape.cli.output import json_option
 from tokentape.cli.sections import in_section
 
@@ -41,6 +42,7 @@ EPILOG = """\b
 Examples:
   tokentape record demo "The fox" --max-new-tokens 60
   tokentape record ./my-model -f prompt.txt --temperature 0.8 --seed 1 > continuation.txt
+  tokentape record ./my-model "A cat, as JSON:" --json-schema cat.json --compact
   tokentape record ./my-model --prompts questions.jsonl --max-new-tokens 200 -o batch.tape
   tokentape record config.json --random-weights 0 --prompt-tokens 512 --ignore-eos --max-new-tokens 64
 """
@@ -48,7 +50,7 @@ Examples:
 
 def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """All options; the first of the list comes first on the help page."""
-    for option in reversed([*_PROMPT, *MODEL_OPTIONS, *_GENERATION, *_RECORDING]):
+    for option in reversed([*_PROMPT, *MODEL_OPTIONS, *_GENERATION, *CONTROL_OPTIONS, *_RECORDING]):
         function = option(function)
     return function
 

@@ -50,7 +50,10 @@ def command(
       logprob      nats, under the model's own distribution
       rank         1 is the model's first choice
       entropy      nats, of that distribution
-      after rules  logprob after temperature, filters, penalties (where there were any)
+      after rules  logprob after temperature, filters, penalties, grammar (where there were any)
+      allowed      tokens that the rules left to choose from (with a grammar, guidance, a guard)
+      removed      nats: minus the logarithm of the probability that they left
+      instead of   what the same draw would have chosen without them
 
     \b
     Instead of it:

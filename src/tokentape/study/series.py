@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokentape.errors import UsageError
 from tokentape.study.answers import answer
+from tokentape.study.control import log_weights, overruled
 from tokentape.study.surprise import perplexity, surprises_nats
 from tokentape.study.times import (
     e2e_ns,
@@ -127,6 +128,20 @@ def _perplexity(trace: Trace) -> Values:
 _column("entropy", "token", "nats", "entropy of the model's own distribution", "entropy")
 _column("rank", "token", "", "rank in the model's own distribution, 1 = most likely", "rank")
 _column("rules_logprob", "token", "nats", "log-probability after the rules; null without rules", "rules_logprob")
+_column(
+    "allowed", "token", "tokens", "tokens that the rules left to choose from; null without rules of ours", "allowed"
+)
+_column("removed", "token", "nats", "minus the logarithm of the probability that the rules left", "removed")
+_series(
+    "log_weight", "token", "nats", "log importance weight of the text so far: the sum of what was removed, negative"
+)(log_weights)
+
+
+@_series("overruled", "token", "", "1 where the same draw would have chosen another token without our rules")
+def _overruled(trace: Trace) -> Values:
+    return [None if parted is None else int(parted) for parted in overruled(trace)]
+
+
 # of steps
 
 
@@ -145,6 +160,8 @@ def _pause(trace: Trace) -> Values:
 
 
 _column("forward_time", "step", "ns", "host time of the forward call alone; on a GPU only its launch", "forward_ns")
+_column("rules_time", "step", "ns", "host time of the rules, beside the forward call", "rules_ns")
+_column("dropped", "step", "", "positions that the cache no longer holds; null without a window", "dropped")
 _column("device_time", "step", "ns", "device time of the step; null without a device clock", "device_ns")
 
 

@@ -13,6 +13,7 @@ from tokentape.study.metrics import Cause, SlowToken, Summary, SurprisingToken, 
 from tokentape.study.percentiles import Percentile
 from tokentape.study.surprise import surprises_nats
 from tokentape.study.times import run_gaps_ns, runs_of
+from tokentape.views.control_text import control_lines
 from tokentape.views.drawing import drawn_text
 from tokentape.views.screen import Screen, fit
 from tokentape.views.shape import token_names
@@ -37,6 +38,10 @@ _FINISH = {
     "stop_string": "stop string",
     "length": "length limit",
     "criteria": "stopping criterion",
+    "grammar": "the grammar's end",
+    "cornered": "no token left by the rules",
+    "guard": "stopped by a guard",
+    "given": "the text was given",
     "interrupted": "interrupted",
     "error": "error",
 }
@@ -46,6 +51,7 @@ def card(tape: Tape, screen: Screen, figures: Summary | None = None, *, commands
     """The figures of a tape, where it lies, and with ``commands`` the next useful command. No line end at the end."""
     figures = figures or summary(tape)
     lines = [screen.paint(facts_line(tape), "bold"), *_times(figures), *_belief(figures), *_sizes(figures)]
+    lines += [line(label, text) for label, text in control_lines(tape)]
     lines += [*_courses(tape, screen), *_extremes(tape, figures)]
     if tape.path is not None:
         saved = shown_path(tape.path) + ("" if tape.state == "complete" else f" ({tape.state})")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from tokentape.study.control import control_summary
 from tokentape.study.metrics import summary
 from tokentape.views.shape import plain_columns
 
@@ -25,12 +27,14 @@ def tape_document(tape: Tape, *, traces: Sequence[int] | None = None) -> dict[st
         "setting": dict(tape.setting.facts),
         "fingerprint": tape.setting.fingerprint,
         "summary": summary(tape).as_dict(),
+        "control": None if (control := control_summary(tape)) is None else control.as_dict(),
         "runs": [
             {
                 "number": run.number,
                 "start_ns": run.start_ns,
                 "options": dict(run.options),
                 "seed": run.seed,
+                "rules": [asdict(rule) for rule in run.rules],
                 "steps": plain_columns(tape_steps),
             }
             for run, tape_steps in _runs(tape)
@@ -59,6 +63,17 @@ def _head(trace: Trace) -> dict[str, Any]:
         "text": trace.text,
         "token_ids": trace.tokens["id"].tolist(),
         "finish_reason": trace.finish_reason,
+        **_control(trace),
+    }
+
+
+def _control(trace: Trace) -> dict[str, Any]:
+    """How the constraints ended and what guards decided; nothing where no rule was measured."""
+    if not trace.run.rules:
+        return {}
+    return {
+        "outcomes": [asdict(one) for one in trace.outcomes],
+        "decisions": [asdict(one) for one in trace.decisions],
     }
 
 
@@ -70,4 +85,5 @@ def _body(trace: Trace) -> dict[str, Any]:
         "token_bytes_hex": [None if data is None else data.hex() for data in trace.token_bytes],
         "candidates": [[[i, p] for i, p in zip(ids, ps, strict=True) if i is not None] for ids, ps in pairs],
         "overshoot": plain_columns(trace.overshoot),
+        "effects": plain_columns(trace.effects),
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tokentape.study.control import overruled
 from tokentape.study.metrics import token_gaps_ns, token_steps, ttft_ns
 from tokentape.views.drawing import drawn_text, drawn_tokens, quoted
 from tokentape.views.units import ABSENT
@@ -30,7 +31,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One token. ``name`` is how it is drawn; ``gap_ns`` for the first token is the time to first token."""
+    """One token. ``name`` is how it is drawn; ``gap_ns`` for the first token is the time to first token;
+    ``wanted`` is the token that was overruled, None where none was.
+    """
 
     index: int
     position: int
@@ -43,6 +46,9 @@ class TokenRow:
     rank: int | None
     rules_logprob: float | None
     forced: bool
+    wanted: str | None
+    allowed: int | None
+    removed: float | None
     candidates: tuple[Candidate, ...]
 
 
@@ -54,6 +60,7 @@ def token_rows(trace: Trace, tape: Tape) -> list[TokenRow]:
     names = token_names(trace, tape)
     candidates = _candidates(trace, tape)
     steps = token_steps(trace)
+    parted = overruled(trace)
     return [
         TokenRow(
             index=i,
@@ -67,6 +74,9 @@ def token_rows(trace: Trace, tape: Tape) -> list[TokenRow]:
             rank=columns["rank"][i],
             rules_logprob=columns["rules_logprob"][i],
             forced=bool(columns["forced"][i]),
+            wanted=name_alone(columns["wanted"][i], tape.pieces) if parted[i] else None,
+            allowed=columns["allowed"][i],
+            removed=columns["removed"][i],
             candidates=candidates[i],
         )
         for i in range(n)

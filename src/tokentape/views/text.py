@@ -60,7 +60,7 @@ def _trace(trace: Trace, tape: Tape, screen: Screen, limit: int | None) -> list[
             f"continuation, {count(len(found), 'token')}, {finish_text(trace.finish_reason, tape.state)}", "dim"
         )
     )
-    lines += _paragraph(trace.text, screen)
+    lines += _paragraph(trace.shown, screen)
     if not found:
         return lines
     lines += ["", *_sparklines(found, screen), "", *_table(found[:limit], screen)]
@@ -121,6 +121,11 @@ def _table(found: Sequence[TokenRow], screen: Screen) -> list[str]:
         align += ">"
         for cells, row in zip(body, found, strict=True):
             cells.append(_number(row.rules_logprob))
+    if any(row.removed is not None for row in found):
+        header += ["allowed", "removed", "instead of"]
+        align += ">><"
+        for cells, row in zip(body, found, strict=True):
+            cells += [ABSENT if row.allowed is None else f"{row.allowed:,}", _number(row.removed), row.wanted or ""]
     if any(row.forced for row in found):
         header.append("given")
         align += "<"
