@@ -13,6 +13,12 @@ from tokentape._version import __version__
 
 if TYPE_CHECKING:
     from tokentape.clock import FakeClock
+    from tokentape.control.grammar.grammar import Grammar
+    from tokentape.control.guard.guard import Guard
+    from tokentape.control.guidance.contrast import Contrast
+    from tokentape.control.guidance.direction import Direction, steering_direction
+    from tokentape.control.guidance.guidance import Guidance
+    from tokentape.control.guidance.steering import Steering
     from tokentape.data.explanation import Explanation
     from tokentape.data.request import Request
     from tokentape.data.setting import Setting
@@ -30,12 +36,21 @@ if TYPE_CHECKING:
     from tokentape.study.law.laws import Law, fit
     from tokentape.study.metrics import metrics, summary
     from tokentape.study.slo import Slo
+    from tokentape.tasks.answer import answer
+    from tokentape.tasks.classify import classify
+    from tokentape.tasks.score import score
+    from tokentape.tasks.translate import translate
 
     open = open_tape
 
 _HOMES = {
+    "Contrast": "tokentape.control.guidance.contrast",
+    "Direction": "tokentape.control.guidance.direction",
     "Explanation": "tokentape.data.explanation",
     "FakeClock": "tokentape.clock",
+    "Grammar": "tokentape.control.grammar.grammar",
+    "Guard": "tokentape.control.guard.guard",
+    "Guidance": "tokentape.control.guidance.guidance",
     "Law": "tokentape.study.law.laws",
     "Line": "tokentape.sources.scripted",
     "LocalSource": "tokentape.sources.local",
@@ -43,9 +58,12 @@ _HOMES = {
     "ScriptedSource": "tokentape.sources.scripted",
     "Setting": "tokentape.data.setting",
     "Slo": "tokentape.study.slo",
+    "Steering": "tokentape.control.guidance.steering",
     "Tape": "tokentape.data.tape",
     "TokentapeError": "tokentape.errors",
     "Trace": "tokentape.data.trace",
+    "answer": "tokentape.tasks.answer:answer",
+    "classify": "tokentape.tasks.classify:classify",
     "compare": "tokentape.study.compare",
     "explain": "tokentape.explain.explaining:explain",
     "fit": "tokentape.study.law.laws",
@@ -56,14 +74,22 @@ _HOMES = {
     "record": "tokentape.recorder.run",
     "replay": "tokentape.explain.explaining:replay",
     "recording": "tokentape.sources.attach",
+    "steering_direction": "tokentape.control.guidance.direction",
+    "score": "tokentape.tasks.score:score",
     "summary": "tokentape.study.metrics",
     "sweep": "tokentape.experiment.sweep",
+    "translate": "tokentape.tasks.translate:translate",
     "verify": "tokentape.data.tape",
 }
 
 __all__ = [
+    "Contrast",
+    "Direction",
     "Explanation",
     "FakeClock",
+    "Grammar",
+    "Guard",
+    "Guidance",
     "Law",
     "Line",
     "LocalSource",
@@ -71,10 +97,13 @@ __all__ = [
     "ScriptedSource",
     "Setting",
     "Slo",
+    "Steering",
     "Tape",
     "TokentapeError",
     "Trace",
     "__version__",
+    "answer",
+    "classify",
     "compare",
     "explain",
     "fit",
@@ -85,8 +114,11 @@ __all__ = [
     "record",
     "recording",
     "replay",
+    "score",
+    "steering_direction",
     "summary",
     "sweep",
+    "translate",
     "verify",
 ]
 

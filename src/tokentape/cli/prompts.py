@@ -94,14 +94,9 @@ def read_text(path: Path) -> str:
     """The text of a file, or of stdin for ``-``. Raises UsageError and PromptError for what cannot be read or is no UTF-8."""
     if str(path) == "-":
         return sys.stdin.buffer.read().decode()
-    try:
-        return path.read_bytes().decode()
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read", why=error.strerror or str(error), fix="give the path of a text file"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{path} is not UTF-8", why=str(error), fix=f"iconv -t UTF-8 {path}") from error
+    from tokentape.tasks.texts import read_text as read
+
+    return read(path)
 
 
 def _whole(text: str, name: str) -> str:

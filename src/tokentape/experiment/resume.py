@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from tokentape.data.setting import Setting
-from tokentape.data.store import TapeWriter
 from tokentape.data.tape import Tape, open_tape
 from tokentape.errors import NotATape, TapeExists, UsageError
 from tokentape.experiment.grid import Cell
 from tokentape.experiment.order import Made
 from tokentape.experiment.visits import NOTE, Plan, cell_of, visits_of
+from tokentape.recorder.resuming import Resumable
 
 __all__ = ["Earlier", "earlier"]
 
 
 @dataclass(frozen=True, slots=True)
-class Earlier:
+class Earlier(Resumable):
     """What an earlier call left: its note, its visits, and when its last step ended, in ns since the tape's origin.
 
     ``broken_off`` says that its last visit came to no end.
@@ -41,25 +41,6 @@ class Earlier:
         """The cells of its grid, without those that turned out to be impossible."""
         impossible = {cell_of(one) for one in self.note.get("impossible", ())}
         return [cell for cell in map(cell_of, self.note["cells"]) if cell not in impossible]
-
-    def check_setting(self, setting: Setting) -> None:
-        """Raise UsageError where the tape was recorded under another Setting."""
-        differing = self.setting.differences(setting)
-        if differing:
-            raise UsageError(
-                f"{self.path} was recorded under another Setting",
-                why="; ".join(
-                    f"{name} is {mine!r} now, {theirs!r} there" for name, (theirs, mine) in differing.items()
-                ),
-                fix="sweep into another file, -o PATH, and compare the two",
-            )
-
-    def writer(self) -> TapeWriter:
-        """Goes on with the tape, without the visit that came to no end."""
-        writer = TapeWriter.resume(self.path)
-        if self.broken_off:
-            writer.drop_last()
-        return writer
 
 
 def earlier(path: Path | None, plan: Plan, *, resume: bool, overwrite: bool) -> Earlier | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -122,7 +121,7 @@ def carry_out(
     before = earlier(place, plan, resume=resume, overwrite=overwrite)
     bench = _bench_of(load(), plan.seed)
     if before is not None:
-        before.check_setting(bench.setting())
+        before.check_setting(bench.setting(), "sweep")
         if before.complete:
             return open_tape(before.path)
     with bench.ready():
@@ -202,10 +201,7 @@ class _Session:
 
     def _recorder(self, path: Path | None, overwrite: bool) -> Recorder:
         bench, before = self.bench, self.before
-        origin = bench.clock.mark()
-        if before is not None:
-            # the wall clock alone goes on between two processes; what it may have been set by does not matter here
-            origin -= max(time.time_ns() - before.origin_unix_ns, before.end_ns + 1)
+        origin = bench.clock.mark() if before is None else before.origin(bench.clock)
         return Recorder(
             path,
             bench.setting(),

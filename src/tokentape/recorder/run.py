@@ -14,9 +14,9 @@ from tokentape.errors import PromptError
 from tokentape.recorder.probes import tier
 from tokentape.recorder.progress import Progress
 from tokentape.recorder.recorder import Recorder
-from tokentape.recorder.tick import Probe, Source
+from tokentape.recorder.tick import LiveRun, Probe, Source
 
-__all__ = ["record"]
+__all__ = ["drive", "record"]
 
 Prompt = str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]]
 
@@ -61,12 +61,19 @@ def record(
         text=text,
         observer=observer,
     )
-    with recorder, contextlib.closing(live.ticks):
+    with recorder:
+        drive(recorder, live)
+    return recorder.tape
+
+
+def drive(recorder: Recorder, live: LiveRun, each: Callable[[], object] = bool) -> None:
+    """Record one run from its beginning to its end; ``each`` is called after every step."""
+    with contextlib.closing(live.ticks):
         recorder.begin(live)
         for tick in live.ticks:
             recorder.add(tick)
+            each()
         recorder.end(live.finish_reasons())
-    return recorder.tape
 
 
 def _prompts(prompt: Any) -> tuple[str | tuple[int, ...], ...]:

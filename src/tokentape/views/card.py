@@ -50,9 +50,11 @@ _FINISH = {
 def card(tape: Tape, screen: Screen, figures: Summary | None = None, *, commands: bool = True) -> str:
     """The figures of a tape, where it lies, and with ``commands`` the next useful command. No line end at the end."""
     figures = figures or summary(tape)
-    lines = [screen.paint(facts_line(tape), "bold"), *_times(figures), *_belief(figures), *_sizes(figures)]
+    given = all(trace.finish_reason == "given" for trace in tape.traces)  # read, not generated: no token was waited for
+    times = [] if given else _times(figures)
+    lines = [screen.paint(facts_line(tape), "bold"), *times, *_belief(figures), *_sizes(figures)]
     lines += [line(label, text) for label, text in control_lines(tape)]
-    lines += [*_courses(tape, screen), *_extremes(tape, figures)]
+    lines += [*_courses(tape, screen, given), *_extremes(tape, figures, given)]
     if tape.path is not None:
         saved = shown_path(tape.path) + ("" if tape.state == "complete" else f" ({tape.state})")
         lines.append(line("saved", saved))
@@ -158,13 +160,16 @@ def _sizes(figures: Summary) -> list[str]:
     ]
 
 
-def _courses(tape: Tape, screen: Screen) -> list[str]:
-    """Gaps and surprise from first to last. A run's first gap is told apart: caches and clocks are cold in it."""
+def _courses(tape: Tape, screen: Screen, given: bool) -> list[str]:
+    """Gaps (not of texts that were ``given``) and surprise from first to last.
+
+    A run's first gap is told apart: caches and clocks are cold in it.
+    """
     runs = [found for group in runs_of(tape) if (found := run_gaps_ns(group))]
     gaps = [ns for run in runs for ns in run[1:]]
     surprise = [nats for trace in tape.traces for nats in surprises_nats(trace)]
     lines = []
-    if len(gaps) >= _COURSE:
+    if len(gaps) >= _COURSE and not given:
         first, last = min(run[0] for run in runs), max(run[0] for run in runs)
         apart = (
             duration(first) if first == last else f"{duration(first)} to {duration(last)}, {count(len(runs), 'run')}"
@@ -182,10 +187,10 @@ def _course(label: str, values: Sequence[float | None], text: str, screen: Scree
     return line(label, f"{sparkline(values, screen, max(_COURSE, width))} {text}")
 
 
-def _extremes(tape: Tape, figures: Summary) -> list[str]:
+def _extremes(tape: Tape, figures: Summary, given: bool) -> list[str]:
     names = {trace.number: token_names(trace, tape) for trace in tape.traces}
     lines = []
-    if (slow := figures.slowest) is not None:
+    if (slow := figures.slowest) is not None and not given:
         cause = cause_text(slow.cause)
         text = f"{duration(slow.gap_ns)} {_place(names, slow)}"
         lines.append(line("slowest", text + (f": {cause}" if cause else "")))
