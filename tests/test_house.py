@@ -268,10 +268,12 @@ def built(kind: str, place: Path) -> Path:
 
 
 def shipped() -> set[str]:
-    """What has to be in every package: all modules, the demo model, the type marker."""
+    """What has to be in every package: all modules, the demo model, the templates, the type marker."""
     demo = [path for path in (PACKAGE / "models" / "demo").glob("*") if path.suffix in {".json", ".md", ".safetensors"}]
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= {path.name for path in demo}
-    return {path.relative_to(SOURCE).as_posix() for path in [*MODULES, *demo, PACKAGE / "py.typed"]}
+    templates = list((PACKAGE / "tasks" / "templates").glob("*.toml"))
+    assert {"pair.toml", "sentiment.toml", "story.toml"} <= {path.name for path in templates}
+    return {path.relative_to(SOURCE).as_posix() for path in [*MODULES, *demo, *templates, PACKAGE / "py.typed"]}
 
 
 @pytest.mark.slow
