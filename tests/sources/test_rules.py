@@ -365,3 +365,17 @@ def test_a_phrase_at_the_very_end_is_found(source) -> None:
         trace = tape.traces[0]
         assert trace.text.startswith(" music") and trace.finish_reason == "stop"
         assert trace.shown.startswith(" [...]") and "music" not in trace.shown
+
+
+@pytest.mark.parametrize("grammar", [tt.Grammar.choices([" mat"]), tt.Grammar.choices([" mat and looked at the dog"])])
+def test_one_text_and_a_model_without_an_end_of_text(source, grammar) -> None:
+    """Forced from its first token to its last, and over by the grammar's word alone."""
+    config = source.causal.model.generation_config
+    before, config.eos_token_id = config.eos_token_id, None
+    try:
+        with recorded(source, rules=[grammar]) as tape:
+            trace = tape.traces[0]
+            assert grammar.source == f'["{trace.text}"]' and trace.finish_reason == "grammar"
+            assert (trace.tokens["forced"] == 1).all() and trace.outcomes[0].valid and tape.verify() == []
+    finally:
+        config.eos_token_id = before

@@ -92,6 +92,16 @@ def machine_checks(machine: Hardware, config: Any, path: Path) -> list[Check]:
     return checks
 
 
+_NO_MODEL = "tapes can be read, models cannot be run"
+_OPTIONAL = {
+    **dict.fromkeys(("torch", "transformers", "tokenizers", "safetensors"), (_NO_MODEL, LOCAL)),
+    "llguidance": ("no text can be held to a schema, a pattern or a grammar", LOCAL),
+    "jsonschema": ("JSON that was held to a schema is not judged once more", LOCAL),
+    "sacrebleu": ("translations have no chrF and BLEU", "pip install 'tokentape[tasks]'"),
+}
+"""Packages of the extras: what is lost without them, and how to get them."""
+
+
 def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
@@ -110,10 +120,10 @@ def _programs() -> Iterator[Check]:
     yield Check(group, "python", f"{platform.python_version()} ({sys.executable})")
     yield Check(group, "sqlite", sqlite3.sqlite_version)
     yield Check(group, "numpy", _version("numpy") or "unknown")
-    for name in ("torch", "transformers", "tokenizers", "safetensors"):
+    for name, (lost, fix) in _OPTIONAL.items():
         found = _version(name) if importlib.util.find_spec(name) is not None else None
         if found is None:
-            yield Check(group, name, "not installed: tapes can be read, models cannot be run", "missing", LOCAL)
+            yield Check(group, name, f"not installed: {lost}", "missing", fix)
         else:
             yield Check(group, name, found)
 

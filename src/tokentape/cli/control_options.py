@@ -15,6 +15,8 @@ from tokentape.errors import UsageError
 __all__ = ["CONTROL_OPTIONS", "biases_of", "listed", "rules_of", "window_of"]
 
 _FILE = click.Path(path_type=Path)
+_prompt = partial(in_section, "Prompt")
+_generation = partial(in_section, "Generation")
 _grammar = partial(in_section, "Grammar")
 _guidance = partial(in_section, "Guidance")
 _guard = partial(in_section, "Guard")
@@ -37,12 +39,12 @@ CONTROL_OPTIONS = [
     _guidance("--steer", type=_FILE, metavar="FILE", help="Steer by a direction that `tokentape direction` made."),
     _guidance("--strength", type=float, metavar="X", help="How far to steer; default 1, negative the other way."),
     _guidance("--bias", multiple=True, metavar="TEXT=X", help="Add X to the logits of TEXT (repeatable)."),
-    _guidance("--chat", is_flag=True, help="Write the prompt as a message, by the model's chat template."),
-    _guidance("--system", metavar="TEXT", help="The system message before it; asks for --chat."),
-    _guidance(
+    _prompt("--chat", is_flag=True, help="Write the prompt as a message, by the model's chat template."),
+    _prompt("--system", metavar="TEXT", help="The system message before it; asks for --chat."),
+    _generation(
         "--window", type=int, metavar="N", help="Keep the last N positions only, so that a text may go on for ever."
     ),
-    _guidance("--sinks", type=int, metavar="K", help="And the first K; default 4."),
+    _generation("--sinks", type=int, metavar="K", help="And the first K; default 4."),
     _guard(
         "--block", multiple=True, metavar="PHRASE", help="Never show PHRASE, in any casing or spelling (repeatable)."
     ),
