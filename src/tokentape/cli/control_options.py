@@ -110,7 +110,10 @@ def _grammar_of(given: Mapping[str, Any]) -> Any | None:
         return Grammar.regex(given["regex"])
     if asked == ["grammar"]:
         return Grammar.lark(_text_of(given["grammar"]))
-    return Grammar.choices(listed(given["choices"], "--choices"))
+    choices = listed(given["choices"], "--choices")
+    if not choices:
+        raise UsageError("there is nothing to choose", why="--choices names none", fix="--choices yes,no")
+    return Grammar.choices(choices)
 
 
 def listed(text: str, flag: str) -> list[str]:
@@ -180,7 +183,7 @@ def window_of(given: Mapping[str, Any]) -> dict[str, int]:
 
 def _refuse_alone(given: Mapping[str, Any], name: str, needed: str) -> None:
     """Raise for an option that says how to do what was not asked for."""
-    if given[name]:
+    if given[name] is not None and given[name] is not False:
         raise UsageError(
             f"{_flag(name)} without {needed.split()[0]}", why="there is nothing for it to change", fix=needed
         )

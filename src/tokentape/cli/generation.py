@@ -30,6 +30,7 @@ def generation_options(flags: Mapping[str, Any], pairs: Sequence[str], *, ignore
                 f"{name} is given twice: {_flag(name)} and -g {name}=", why="they may differ", fix="leave one out"
             )
         options[name] = value
+    _refuse_objects(options)
     _refuse_other_methods(options)
     _settle_sampling(options)
     if ignore_eos:
@@ -72,6 +73,20 @@ def parse_pairs(
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
+
+
+OBJECTS = ("streamer", "prefix_allowed_tokens_fn", "logits_processor", "stopping_criteria", "rules")
+"""Options whose values are objects of a program."""
+
+
+def _refuse_objects(options: Mapping[str, Any]) -> None:
+    for name in OBJECTS:
+        if options.get(name) is not None:
+            raise UsageError(
+                f"-g {name}= on the command line",
+                why="its value is an object, which a program has to make",
+                fix=f"tt.record(source, prompt, {name}=...) in Python",
+            )
 
 
 def _refuse_other_methods(options: Mapping[str, Any]) -> None:

@@ -13,7 +13,6 @@ from tokentape.data.control import RuleHead
 from tokentape.errors import RuleError
 
 __all__ = [
-    "all_masked",
     "forces_one",
     "heads_of",
     "in_order",
@@ -24,6 +23,7 @@ __all__ = [
     "may_be_asked_twice",
     "reads_each_token",
     "refuse_all_masked",
+    "refuse_no_numbers",
 ]
 
 FORCING = frozenset(
@@ -89,11 +89,11 @@ def in_order(processors: Sequence[Any]) -> list[Any]:
 def lets_run_ahead(processors: Sequence[Any]) -> Any | None:
     """The one rule whose forced tokens may be taken without a choice; None where another rule might have said otherwise.
 
-    A temperature or a filter never takes the last token; a minimum length or a ban may, and a guard wants to see each.
+    A temperature or a filter never takes the last token; a minimum length or a ban may, a guard wants to see each, and what
+    guidance made of the logits would not be known.
     """
     forcing = [p for p in processors if isinstance(p, Forces)]
-    others = [p for p in processors if p not in forcing]
-    harmless = all(p.believes if is_own(p) else type(p).__name__ in FILTERS for p in others)
+    harmless = all(type(p).__name__ in FILTERS for p in processors if p not in forcing)
     return forcing[0] if len(forcing) == 1 and harmless else None
 
 
@@ -124,19 +124,29 @@ def may_be_asked_twice(processors: Sequence[Any]) -> bool:
     return not any(is_foreign(p) or type(p).__name__ in REMEMBERING for p in others)
 
 
-def forces_one(rule: Any, scores: torch.Tensor) -> torch.Tensor | None:
-    """``[B]``: whether a rule that gives tokens left exactly one; None for all other rules.
+def forces_one(rule: Any, before: torch.Tensor, scores: torch.Tensor) -> torch.Tensor | None:
+    """``[B]``: whether a rule that gives tokens left exactly one of several; None for all other rules.
 
     Asked right after that rule: a small top-p after it leaves one token at most steps, by choice.
     """
-    if type(rule).__name__ in FORCING or isinstance(rule, Forces):
-        return (scores > -torch.inf).sum(1) == 1
-    return None
+    if type(rule).__name__ not in FORCING and not isinstance(rule, Forces):
+        return None
+    single = (scores > -torch.inf).sum(1) == 1
+    if scores.device.type == "cpu" and not single.any():
+        return single
+    return single & ((before > -torch.inf).sum(1) > 1)
 
 
-def all_masked(scores: torch.Tensor) -> torch.Tensor:
-    """``[B]``: the rows in which no token is left."""
-    return scores.amax(1) == -torch.inf
+def refuse_no_numbers(best: torch.Tensor, live: torch.Tensor, processors: Sequence[Any], *, sampled: bool) -> None:
+    """Raise for a row whose largest score ``best`` ``[B]`` is no number, or infinite where a draw is to be made of it."""
+    wrong = best.isnan() | ((best == torch.inf) & sampled)
+    if (wrong & live.bool()).any():
+        names = ", ".join(p.name if is_own(p) else type(p).__name__ for p in processors)
+        raise RuleError(
+            "the scores that a token is to be chosen from are no numbers",
+            why=f"the model's logits, or what became of them by {names}, hold NaN or infinity",
+            fix="a smaller strength; or record without rules, to see whether the model itself gives them",
+        )
 
 
 def refuse_all_masked(processors: Sequence[Any]) -> None:

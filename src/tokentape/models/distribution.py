@@ -265,7 +265,11 @@ def _effects(values: Sequence[float], rest: Sequence[float], rules: Sequence[tup
         best, z, allowed, moved, left = columns[EACH_STAGE * place : EACH_STAGE * (place + 1)]
         after = best + _log(z)
         removed = lse - after if masks else lse - (largest + _log(left))
-        divergence = removed if masks else moved / z - after + lse if z else math.nan
+        if masks:
+            divergence = removed
+        else:  # neither is ever below 0, but for the rounding of the sums
+            divergence = max(moved / z - after + lse, 0.0) if z else math.nan
+            removed = max(removed, 0.0)
         total += removed
         effects.append(Effect(rule, int(allowed), _finite(removed), _finite(divergence), ns))
         largest, lse = best, after

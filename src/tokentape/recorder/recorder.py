@@ -27,7 +27,7 @@ from tokentape.errors import RecordingError, TokentapeError
 from tokentape.recorder.progress import Progress
 from tokentape.recorder.rows import RowMaker
 from tokentape.recorder.tick import LiveRun, Probe, Tick
-from tokentape.recorder.wordless import without_text
+from tokentape.recorder.wordless import without_reasons, without_text
 
 __all__ = ["Recorder"]
 
@@ -67,7 +67,7 @@ class _Ended:
 
     reasons: list[str | None]
     outcomes: Sequence[Sequence[Outcome]] | None = None
-    decisions: list[tuple[int, Decision]] = field(default_factory=list)
+    decisions: Sequence[tuple[int, Decision]] = ()
 
 
 class Recorder:
@@ -182,12 +182,15 @@ class Recorder:
         for probe in self.probes:
             probe.end()
         live, self._live, self._n_under_way = self._live, None, 0
-        ended = _Ended(reasons, live.outcomes() if live is not None and live.outcomes is not None else None)
+        ended = _Ended(reasons)
         if any(reason in CUT_OFF for reason in reasons):
             self._complete = False
-            if live is not None and live.last_decisions is not None:
-                ended.decisions.extend(live.last_decisions())
-        self._queue.append(ended)
+            if live is not None:
+                with contextlib.suppress(Exception):  # the error that cut it off is the one to tell
+                    ended = _Ended(reasons, *live.concluded(cut_off=True))
+        elif live is not None:
+            ended = _Ended(reasons, *live.concluded(cut_off=False))
+        self._queue.append(ended if self._text else replace(ended, outcomes=without_reasons(ended.outcomes)))
 
     # -- from ticks to the tape ----------------------------------------------------------------------------------------
 

@@ -145,6 +145,11 @@ class LiveRun:
     last_decisions: Callable[[], Sequence[tuple[int, Decision]]] | None = None
     withheld: bool = False
 
+    def concluded(self, *, cut_off: bool) -> tuple[Sequence[Sequence[Outcome]] | None, Sequence[tuple[int, Decision]]]:
+        """How the constraints of the run ended, and what guards make of what they held back where it was ``cut_off``."""
+        decisions = self.last_decisions() if cut_off and self.last_decisions is not None else ()
+        return (None if self.outcomes is None else self.outcomes()), decisions
+
 
 @runtime_checkable
 class Source(Protocol):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from tokentape.data.control import Outcome
 from tokentape.data.request import Run
 
-__all__ = ["without_text"]
+__all__ = ["without_reasons", "without_text"]
 
 WORDY = frozenset(
     {"stop_strings", "bad_words_ids", "sequence_bias", "suppress_tokens", "begin_suppress_tokens", "force_words_ids"}
@@ -24,3 +26,8 @@ def without_text(run: Run) -> Run:
     # what a rule is made of are words too: phrases, a schema, a prompt to be guided away from
     rules = tuple(replace(rule, description={}) for rule in run.rules)
     return replace(run, traces=traces, options=options, rules=rules)
+
+
+def without_reasons(outcomes: Sequence[Sequence[Outcome]] | None) -> Sequence[Sequence[Outcome]] | None:
+    """How constraints ended, without what a validator says of the text."""
+    return None if outcomes is None else [[replace(one, why=None) for one in some] for some in outcomes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tokentape.control.rule import Begins, Control, Rule, Steers
+from tokentape.control.rule import Begins, Control, Rule, Steers, Vetoes
 from tokentape.errors import UsageError
 from tokentape.models.causal import CausalModel
 
@@ -29,6 +29,12 @@ def bind_rules(options: Mapping[str, Any], causal: CausalModel) -> dict[str, Any
             f"{len(steering)} rules that change the forward pass",
             why="what each of them did could not be told apart",
             fix="one direction with vectors for several layers, or a run for each",
+        )
+    if options.get("streamer") is not None and any(isinstance(rule, Vetoes) for rule in bound):
+        raise UsageError(
+            "a streamer beside a guard",
+            why="it is given each token as it comes, before the guard has judged it",
+            fix="leave the streamer out, and read trace.shown; or feed guard.stream() with the text of your own",
         )
     rereading = [rule.name for rule in bound if isinstance(rule, Begins) and rule.believes]
     if rereading and options.get("past_key_values") is not None:

@@ -11,7 +11,6 @@ import torch
 from tokentape.clock import Clock
 from tokentape.control.rule import Steers, Vetoes
 from tokentape.control.rules import (
-    all_masked,
     forces_one,
     heads_of,
     in_order,
@@ -20,6 +19,7 @@ from tokentape.control.rules import (
     masks_only,
     may_be_asked_twice,
     refuse_all_masked,
+    refuse_no_numbers,
 )
 from tokentape.data.control import Decision, RuleHead
 from tokentape.models.distribution import first_argmax
@@ -87,7 +87,10 @@ class Chooser:
         began = self._clock.mark()
         choice = self._ruled(ids, logits, given)
         noise = self._noise(logits) if self._do_sample and self.has_own else None
-        cornered = all_masked(choice.scores) & live.bool()
+        best = choice.scores.amax(1)
+        cornered = (best == -torch.inf) & live.bool()
+        if self.has_own:
+            refuse_no_numbers(best, live, self.rules, sampled=self._do_sample)
         if not self.has_own:
             self._watch(cornered)
         elif cornered.any():
@@ -108,8 +111,10 @@ class Chooser:
             choice.logits = self._steering[1].baseline(ids)
         mark = self._clock.mark() if self.measured else 0
         for number, rule in enumerate(self.rules):
-            scores = rule(ids, scores)
-            single = forces_one(rule, scores)
+            # a foreign rule may write into what it is given, which is what the one before it made
+            before = scores
+            scores = rule(ids, before.clone() if self.measured and is_foreign(rule) else before)
+            single = forces_one(rule, before, scores)
             if single is not None:
                 choice.forced = single if choice.forced is None else choice.forced | single
             if self.measured:
@@ -150,22 +155,41 @@ class Chooser:
         return self._chosen(scores, noise)
 
     def _heed_vetoes(self, choice: Choice, live: torch.Tensor, noise: torch.Tensor | None) -> None:
-        """Choose again where a guard says so, and tell it what stays."""
+        """Choose again until no guard objects, and tell them all what stays."""
         choice.ended = torch.zeros_like(live, dtype=torch.bool)
         rows = live.bool() if choice.cornered is None else live.bool() & ~choice.cornered
-        for number, guard in self._guards.items():
-            before = choice.scores
-            for row in rows.nonzero().flatten().tolist():
-                if self._settled(guard, row, choice, before, noise):
+        before = choice.scores
+        for row in rows.nonzero().flatten().tolist():
+            settled = True
+            while settled and any(self._objects(guard, row, choice) for guard in self._guards.values()):
+                settled = self._again(row, choice, before, noise)
+            if not settled:
+                choice.cornered = torch.zeros_like(rows) if choice.cornered is None else choice.cornered
+                choice.cornered[row] = True
+            for number, guard in self._guards.items():
+                if settled:
                     choice.ended[row] |= guard.accept(row, int(choice.ids[row]))
-                else:
-                    cornered = torch.zeros_like(rows) if choice.cornered is None else choice.cornered
-                    cornered[row] = True
-                    choice.cornered = cornered
                 choice.decisions += [(row, replace(one, rule=number)) for one in guard.decisions(row)]
-            if choice.stages is not None:
-                stage = Stage(number, choice.scores, True, self._guard_marks.get(number))
-                choice.stages = (*choice.stages, stage)
+        if choice.stages is not None:
+            # which of several guards took a token is in their decisions; the first is given what all of them took
+            choice.stages += tuple(
+                Stage(number, choice.scores, True, self._guard_marks.get(number)) for number in self._guards
+            )
+
+    @staticmethod
+    def _objects(guard: Vetoes, row: int, choice: Choice) -> bool:
+        return guard.veto(row, int(choice.ids[row]))
+
+    def _again(self, row: int, choice: Choice, before: torch.Tensor, noise: torch.Tensor | None) -> bool:
+        """Choose another token for a row; whether one was left. ``before`` is not written into."""
+        if choice.scores is before:
+            choice.scores = before.clone()
+        choice.scores[row, choice.ids[row]] = -torch.inf
+        if choice.scores[row].amax() == -torch.inf:
+            return False
+        mine = slice(row, row + 1)
+        choice.ids[mine] = self._chosen(choice.scores[mine], None if noise is None else noise[mine])
+        return True
 
     def closed(self, rows: Sequence[int]) -> list[tuple[int, Decision]]:
         """What guards decide about rows whose text has ended: what they held back is judged as it stands."""
@@ -175,20 +199,6 @@ class Chooser:
                 guard.close(row)
                 decided += [(row, replace(one, rule=number)) for one in guard.decisions(row)]
         return decided
-
-    def _settled(
-        self, guard: Vetoes, row: int, choice: Choice, before: torch.Tensor, noise: torch.Tensor | None
-    ) -> bool:
-        """Choose for a row until the guard lets it stand; whether it left anything to choose. ``before`` is not written into."""
-        while guard.veto(row, int(choice.ids[row])):
-            if choice.scores is before:
-                choice.scores = before.clone()
-            choice.scores[row, choice.ids[row]] = -torch.inf
-            if choice.scores[row].amax() == -torch.inf:
-                return False
-            mine = slice(row, row + 1)
-            choice.ids[mine] = self._chosen(choice.scores[mine], None if noise is None else noise[mine])
-        return True
 
     def _watch(self, masked: torch.Tensor) -> None:
         """Refuse a step at which processors left nothing: at once on the CPU, after the run where asking would mean waiting."""

@@ -193,8 +193,10 @@ class Loop:
         """The rule whose forced tokens are taken without asking the model; None where each token needs a step of its own."""
         alone = self.input_ids.shape[0] == 1 and not self.has_embeddings and not self._kept
         watched = self._streamer is not None or any(map(is_foreign, self._criteria))
-        # a recurrent state is advanced by one token at a time; a window is read in chunks, of which the last has logits
-        in_parts = getattr(self.model, "_is_stateful", False) or self.config.prefill_chunk_size is not None
+        # a recurrent state is advanced by one token at a time, and so is a window, which makes room for what is read together;
+        # of a prompt that is read in chunks the last alone has logits
+        windowed = getattr(self._kwargs.get("past_key_values"), "dropped", None) is not None
+        in_parts = getattr(self.model, "_is_stateful", False) or windowed or self.config.prefill_chunk_size is not None
         if not alone or watched or in_parts:
             return None
         return lets_run_ahead(self._chooser.rules)

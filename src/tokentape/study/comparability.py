@@ -7,6 +7,7 @@ question, and for what cannot be otherwise then: another model has other weights
 from __future__ import annotations
 
 import difflib
+import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tokentape.errors import NotComparable, UsageError
 
 if TYPE_CHECKING:
+    from tokentape.data.control import RuleHead
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
 
@@ -112,6 +114,7 @@ def differences(a: Tape, b: Tape, across: Iterable[str] = ()) -> list[Difference
     """All that differs, and what of it the question ``across`` covers. Raises UsageError for a name that neither tape has."""
     found = [Difference(name, "setting", *pair) for name, pair in a.setting.differences(b.setting).items()]
     found += _options(a, b)
+    found += _rules(a, b)
     found += _prompts(a, b)
     allowed = _allowed([name.strip() for name in across if name.strip()], a, b, found)
     return [Difference(d.name, d.kind, d.a, d.b, allowed.get(d.name, allowed.get("any"))) for d in found]
@@ -200,6 +203,22 @@ def _options(a: Tape, b: Tape) -> list[Difference]:
             if pair[0] != pair[1]:
                 found.setdefault(name, Difference(name, "option", *pair))
     return list(found.values())
+
+
+def _rules(a: Tape, b: Tape) -> list[Difference]:
+    """What stood between the logits and the choice, as one difference."""
+    mine, theirs = ([[_ruled(rule) for rule in run.rules] for run in tape.runs] for tape in (a, b))
+    if all(one in theirs for one in mine) and all(one in mine for one in theirs):
+        return []
+    return [Difference("rules", "option", *(_named(tape) for tape in (a, b)))]
+
+
+def _ruled(rule: RuleHead) -> tuple[str, str]:
+    return rule.name, json.dumps(rule.description, sort_keys=True, default=str)
+
+
+def _named(tape: Tape) -> str | None:
+    return ", ".join(dict.fromkeys(rule.name for run in tape.runs for rule in run.rules)) or None
 
 
 def _prompts(a: Tape, b: Tape) -> list[Difference]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tokentape.study.control import is_guarded
 from tokentape.study.metrics import Cause, SlowToken, Summary, SurprisingToken, summary
 from tokentape.study.percentiles import Percentile
 from tokentape.study.surprise import surprises_nats
@@ -188,7 +189,11 @@ def _course(label: str, values: Sequence[float | None], text: str, screen: Scree
 
 
 def _extremes(tape: Tape, figures: Summary, given: bool) -> list[str]:
-    names = {trace.number: token_names(trace, tape) for trace in tape.traces}
+    names = {
+        # a guard may have withheld what would be named here
+        trace.number: [ABSENT] * trace.tokens.n_rows if is_guarded(trace) else token_names(trace, tape)
+        for trace in tape.traces
+    }
     lines = []
     if (slow := figures.slowest) is not None and not given:
         cause = cause_text(slow.cause)

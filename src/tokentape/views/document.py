@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tokentape.study.control import control_summary
+from tokentape.study.control import control_summary, is_guarded
 from tokentape.study.metrics import summary
 from tokentape.views.shape import plain_columns
 
@@ -44,8 +44,9 @@ def tape_document(tape: Tape, *, traces: Sequence[int] | None = None) -> dict[st
 
 
 def trace_heads(tape: Tape) -> list[dict[str, Any]]:
-    """What each trace was asked and what it said."""
-    return [_head(trace) for trace in tape.traces]
+    """What each trace was asked and what it said; where a guard watched, only what may be shown of it."""
+    unsaid = {"text": None, "token_ids": None}
+    return [{**_head(trace), **(unsaid if is_guarded(trace) else {})} for trace in tape.traces]
 
 
 def _runs(tape: Tape) -> list[tuple[Any, Any]]:
@@ -72,6 +73,7 @@ def _control(trace: Trace) -> dict[str, Any]:
     if not trace.run.rules:
         return {}
     return {
+        "shown": trace.shown,
         "outcomes": [asdict(one) for one in trace.outcomes],
         "decisions": [asdict(one) for one in trace.decisions],
     }

@@ -68,6 +68,10 @@ class GuardRule:
     def describe(self) -> dict[str, Any]:
         return self._guard.describe()
 
+    def begin(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> None:
+        """A run begins: what was read in an earlier one is forgotten."""
+        self._rows, self._width, self._logprobs, self._asked = [], 0, None, False
+
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """The logits as they are; in plain ``generate()``, for rows that are to end, the end-of-text token alone."""
         if not self._rows:
@@ -107,6 +111,8 @@ class GuardRule:
         return self._take(row, token_id)
 
     def decisions(self, row: int) -> Sequence[Decision]:
+        if not self._rows:  # the run was cut off before its first choice
+            return []
         one = self._rows[row]
         decided, one.decisions = one.decisions, []
         return decided
@@ -116,6 +122,8 @@ class GuardRule:
 
         An end-of-text token alone does not say so: where it is ignored the text goes on.
         """
+        if not self._rows:
+            return
         one = self._rows[row]
         if not one.ended:
             self._end(one)
