@@ -148,15 +148,15 @@ class Reducer:
 
         Asked right after :meth:`_sums` of its scores; ``largest`` and ``total`` are those of the logits before it.
         """
-        finite = stage.scores > -torch.inf
-        allowed = _counted(finite)
         unknown = torch.full_like(largest, torch.nan)
         if stage.masks:
-            return allowed, unknown, unknown
+            return _counted(stage.scores > -torch.inf), unknown, unknown
         moved, weights = self._workspace(before)
         torch.sub(stage.scores, before, out=moved)
-        if finite.device.type == "cpu" and bool((allowed == finite.shape[1]).all()):
-            return allowed, moved.mul_(weights).sum(1, keepdim=True), total  # it left all there was
+        if before.device.type == "cpu" and bool(stage.scores.amin() > -torch.inf):  # it left all there is
+            return torch.full_like(largest, before.shape[1]), moved.mul_(weights).sum(1, keepdim=True), total
+        finite = stage.scores > -torch.inf
+        allowed = _counted(finite)
         moved.masked_fill_(~finite, 0)  # minus infinity less minus infinity is no number
         moved = moved.mul_(weights).sum(1, keepdim=True)
         left = torch.sub(before, largest, out=weights).exp_().masked_fill_(~finite, 0)
