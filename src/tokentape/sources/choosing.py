@@ -89,12 +89,12 @@ class Chooser:
         noise = self._noise(logits) if self._do_sample and self.has_own else None
         best = choice.scores.amax(1)
         cornered = (best == -torch.inf) & live.bool()
-        if self.has_own:
-            refuse_no_numbers(best, live, self.rules, sampled=self._do_sample)
         if not self.has_own:
             self._watch(cornered)
-        elif cornered.any():
-            choice.cornered = cornered
+        else:
+            refuse_no_numbers(best, live, self.rules, sampled=self._do_sample)
+            if cornered.any():
+                choice.cornered = cornered
         choice.ids = self._chosen(choice.scores, noise)
         if self._guards:
             self._heed_vetoes(choice, live, noise)
@@ -161,7 +161,7 @@ class Chooser:
         before = choice.scores
         for row in rows.nonzero().flatten().tolist():
             settled = True
-            while settled and any(self._objects(guard, row, choice) for guard in self._guards.values()):
+            while settled and any(guard.veto(row, int(choice.ids[row])) for guard in self._guards.values()):
                 settled = self._again(row, choice, before, noise)
             if not settled:
                 choice.cornered = torch.zeros_like(rows) if choice.cornered is None else choice.cornered
@@ -175,10 +175,6 @@ class Chooser:
             choice.stages += tuple(
                 Stage(number, choice.scores, True, self._guard_marks.get(number)) for number in self._guards
             )
-
-    @staticmethod
-    def _objects(guard: Vetoes, row: int, choice: Choice) -> bool:
-        return guard.veto(row, int(choice.ids[row]))
 
     def _again(self, row: int, choice: Choice, before: torch.Tensor, noise: torch.Tensor | None) -> bool:
         """Choose another token for a row; whether one was left. ``before`` is not written into."""
