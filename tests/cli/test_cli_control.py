@@ -167,3 +167,10 @@ def test_mistakes_are_told_before_a_tape_is_made(tape: Tape, mistake: str) -> No
     assert done.code == 2, done.err
     assert re.search(said, done.err) and "why:" in done.err and "fix:" in done.err
     assert not Path("a.tape").exists()
+
+
+def test_a_long_prompt_is_read_without_a_word(tape: Tape) -> None:
+    """The tokenizer's own warning tells of an error that does not come."""
+    Path("long.txt").write_text("the cat and " * 400)
+    done = tape("record", "demo", "-f", "long.txt", "-n", "1", "--window", "32", "-q")
+    assert (done.code, done.err) == (0, "")

@@ -147,7 +147,6 @@ class _Session:
     """One call of :func:`score`: documents encoded, batches read, a tape."""
 
     def __init__(self, source: LocalSource, documents: Sequence[Document], asked: Asked, bos: bool | None) -> None:
-        from tokentape.models.runtime import quiet
         from tokentape.tasks.score_encoding import encoded, opening_of
         from tokentape.tasks.scoring import Measure, Scorer
 
@@ -163,8 +162,7 @@ class _Session:
             candidates=asked.candidates if asked.distribution else None,
             batch_tokens=asked.batch_tokens or BATCH_TOKENS.get(causal.device.type, BATCH_TOKENS["cpu"]),
         )
-        with quiet():  # a tokenizer warns of texts that are longer than the model reads at once
-            self.encoded = [encoded(causal, one, i, opening, bos) for i, one in enumerate(documents)]
+        self.encoded = [encoded(causal, one, i, opening, bos) for i, one in enumerate(documents)]
         facts = {"first": opening.first, "window": window, "stride": self.measure.stride}
         self.scorer: Scorer = Scorer(source, self.measure, facts)
 
