@@ -115,7 +115,9 @@ class CausalModel:
                 fix="give token ids instead of text, or put the model's tokenizer.json into its folder",
             )
         try:
-            with quiet():  # a tokenizer warns of texts that are longer than the model reads, which is refused where it matters
+            with (
+                quiet()
+            ):  # a tokenizer warns of texts that are longer than the model reads, which is refused where it matters
                 ids = list(self.tokenizer(prompt)["input_ids"])
                 if bos is False and ids and ids[0] == self.bos_id:
                     plain = list(self.tokenizer(prompt, add_special_tokens=False)["input_ids"])
