@@ -13,11 +13,12 @@ from tokentape.data.control import RuleHead
 from tokentape.errors import RuleError
 
 __all__ = [
-    "forces_one",
+    "gives_tokens",
     "heads_of",
     "in_order",
     "is_foreign",
     "is_own",
+    "left_one",
     "lets_run_ahead",
     "masks_only",
     "may_be_asked_twice",
@@ -124,13 +125,16 @@ def may_be_asked_twice(processors: Sequence[Any]) -> bool:
     return not any(is_foreign(p) or type(p).__name__ in REMEMBERING for p in others)
 
 
-def forces_one(rule: Any, before: torch.Tensor, scores: torch.Tensor) -> torch.Tensor | None:
-    """``[B]``: whether a rule that gives tokens left exactly one of several; None for all other rules.
+def gives_tokens(rule: Any) -> bool:
+    """Whether it may leave one token, which is then given rather than chosen."""
+    return type(rule).__name__ in FORCING or isinstance(rule, Forces)
+
+
+def left_one(before: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """``[B]``: whether a rule that gives tokens left exactly one of several.
 
     Asked right after that rule: a small top-p after it leaves one token at most steps, by choice.
     """
-    if type(rule).__name__ not in FORCING and not isinstance(rule, Forces):
-        return None
     single = (scores > -torch.inf).sum(1) == 1
     if scores.device.type == "cpu" and not single.any():
         return single

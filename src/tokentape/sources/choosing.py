@@ -11,11 +11,12 @@ import torch
 from tokentape.clock import Clock
 from tokentape.control.rule import Steers, Vetoes
 from tokentape.control.rules import (
-    forces_one,
+    gives_tokens,
     heads_of,
     in_order,
     is_foreign,
     is_own,
+    left_one,
     masks_only,
     may_be_asked_twice,
     refuse_all_masked,
@@ -64,8 +65,10 @@ class Chooser:
         self._clock = clock
         self.has_own = any(map(is_own, self.rules))
         self.measured = measured and self.has_own
-        self._foreign = any(map(is_foreign, self.rules))
+        # asked once: a protocol is slow to ask for, and these would be at every step
+        self._foreign = [is_foreign(rule) for rule in self.rules]
         self._masks = [masks_only(rule) for rule in self.rules]
+        self._gives = [gives_tokens(rule) for rule in self.rules]
         self._guards = {number: rule for number, rule in enumerate(self.rules) if isinstance(rule, Vetoes)}
         self._guard_marks: dict[int, tuple[int, int]] = {}
         self._others = [rule for rule in self.rules if not is_own(rule)]
@@ -83,7 +86,7 @@ class Chooser:
         if not self.rules:
             return Choice(logits, self._chosen(logits, None), logits, logits)
         # a processor that writes into its argument would destroy the distribution before the rules
-        given = logits.clone() if self._foreign else logits
+        given = logits.clone() if any(self._foreign) else logits
         began = self._clock.mark()
         choice = self._ruled(ids, logits, given)
         noise = self._noise(logits) if self._do_sample and self.has_own else None
@@ -113,9 +116,9 @@ class Chooser:
         for number, rule in enumerate(self.rules):
             # a foreign rule may write into what it is given, which is what the one before it made
             before = scores
-            scores = rule(ids, before.clone() if self.measured and is_foreign(rule) else before)
-            single = forces_one(rule, before, scores)
-            if single is not None:
+            scores = rule(ids, before.clone() if self.measured and self._foreign[number] else before)
+            if self._gives[number]:
+                single = left_one(before, scores)
                 choice.forced = single if choice.forced is None else choice.forced | single
             if self.measured:
                 now = self._clock.mark()

@@ -21,7 +21,7 @@ from tokentape.control.rules import is_foreign, lets_run_ahead, reads_each_token
 from tokentape.data.control import Decision, Outcome, RuleHead
 from tokentape.errors import UnsupportedDecoding
 from tokentape.recorder.tick import Tick
-from tokentape.sources.choosing import Chooser
+from tokentape.sources.choosing import Choice, Chooser
 from tokentape.sources.forcing import ForcedRuns
 from tokentape.sources.stopping import StopFlags, finish_reason
 
@@ -279,6 +279,10 @@ class Loop:
         if self._streamer is not None:
             self._streamer.put(chosen.cpu())
         ended: torch.Tensor = self._criteria(self._ids, tuple(self._kept["scores"]) if "scores" in self._kept else None)
+        return self._going_on(tick, choice, live, ended) if self._chooser.has_own else live & ~ended
+
+    def _going_on(self, tick: Tick, choice: Choice, live: torch.Tensor, ended: torch.Tensor) -> torch.Tensor:
+        """``[B]``: the rows that neither a criterion nor a rule ends; guards judge what they held back of the others."""
         goes_on = live & ~(ended | self._ended_by_rules(choice.ended, live, ended))
         if self.withholds:
             over = range(len(goes_on)) if self._at_max_length() else (goes_on == 0).nonzero().flatten().tolist()
@@ -303,9 +307,8 @@ class Loop:
         return stopped
 
     def _note_ended(self, rows: torch.Tensor, reason: str) -> None:
-        if self._chooser.has_own:
-            for row in rows.nonzero().flatten().tolist():
-                self._ended_by.setdefault(row, reason)
+        for row in rows.nonzero().flatten().tolist():
+            self._ended_by.setdefault(row, reason)
 
     def _keep_outputs(self, outputs: Any, logits: torch.Tensor, scores: torch.Tensor) -> None:
         found = {"scores": scores, "logits": logits}
