@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from tokentape.cli.prompts import stdin_text
 from tokentape.cli.sections import SectionedCommand, in_section
 from tokentape.cli.tasks_options import (
     asked_options,
@@ -17,7 +17,7 @@ from tokentape.cli.tasks_options import (
     free_path,
     in_column,
     local_source,
-    report_answers,
+    report,
     show_prompts,
     told_partial,
     with_options,
@@ -91,7 +91,7 @@ def command(**given: Any) -> None:
             progress=progress,
             **options,
         )
-    report_answers("answer", found, given)
+    report("answer", found, found.texts, given)
 
 
 def _contexts(column: list[str] | None, given: Mapping[str, Any]) -> str | list[str] | None:
@@ -104,7 +104,7 @@ def _contexts(column: list[str] | None, given: Mapping[str, Any]) -> str | list[
             f"--context, and {given['file']} has its own", why="they may differ", fix="leave out --context"
         )
     if path == Path("-"):
-        return sys.stdin.buffer.read().decode().rstrip("\n")
+        return stdin_text().rstrip("\n")
     from tokentape.tasks.records import read_lines
 
     text = "\n".join(read_lines(path))

@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from tokentape.cli.output import document, print_document, print_lines
 from tokentape.cli.sections import SectionedCommand, in_section
 from tokentape.cli.tasks_options import (
     asked_records,
     free_path,
-    in_column,
     local_source,
-    print_answers,
-    print_saved,
+    report,
+    required,
     show_prompts,
     told_partial,
     with_options,
     working,
 )
-from tokentape.errors import UsageError
-
-if TYPE_CHECKING:
-    from tokentape.tasks.classify import Classified
 
 __all__ = ["command"]
 
@@ -63,17 +55,12 @@ def command(**given: Any) -> None:
     """
     from tokentape.tasks.classify import classify, label_prompts, named_labels, right_labels
     from tokentape.tasks.templates import load_template
+    from tokentape.views.tasks_text import labels_text
 
     template = load_template(given["template"], "classify")
     labels = named_labels(template, None if given["labels"] is None else given["labels"].split(","))
     records = asked_records("classify", given["text"], given)
-    texts = in_column(records, "text")
-    if texts is None:
-        raise UsageError(
-            "no text was given",
-            why="there is nothing to classify",
-            fix='tokentape classify MODEL "a text"; or --file FILE',
-        )
+    texts = required(records, "classify")
     prompts = label_prompts(template, texts, labels)
     if given["show_prompt"]:
         show_prompts(prompts)
@@ -94,23 +81,5 @@ def command(**given: Any) -> None:
             overwrite=given["overwrite"],
             progress=progress,
         )
-    _report(found, given)
-
-
-def _report(found: Classified, given: Mapping[str, Any]) -> None:
-    from tokentape.views.screen import Screen
-    from tokentape.views.tasks_text import figures_text, labels_text
-
-    with found.tape as tape:
-        if given["as_json"]:
-            print_document(document("classify", tape=tape.path, state=tape.state, **found.as_dict()))
-            return
-        print_answers(found.predicted)
-        if given["quiet"]:
-            return
-        screen = Screen.of(sys.stderr)
-        if found.figures:
-            print_lines(figures_text(found.figures, screen), err=True)
-        elif len(found.items) == 1:
-            print_lines(labels_text(found.items[0], found.normalization, screen), err=True)
-        print_saved(tape.path, screen)
+    only = partial(labels_text, found.items[0], found.normalization) if len(found.items) == 1 else None
+    report("classify", found, found.predicted, given, only)

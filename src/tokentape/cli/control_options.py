@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from tokentape.cli.generation import flag_of
+from tokentape.cli.prompts import read_text
 from tokentape.cli.sections import in_section
 from tokentape.errors import UsageError
 
@@ -96,7 +98,9 @@ def _grammar_of(given: Mapping[str, Any]) -> Any | None:
     asked = [name for name in ("json_schema", "regex", "choices", "grammar") if given[name] is not None]
     if len(asked) > 1:
         raise UsageError(
-            f"{' and '.join(map(_flag, asked))} together", why="a text is of one language", fix="leave one of them out"
+            f"{' and '.join(map(flag_of, asked))} together",
+            why="a text is of one language",
+            fix="leave one of them out",
         )
     if given["compact"] and asked != ["json_schema"]:
         raise UsageError("--compact without --json-schema", why="it is about JSON", fix="--json-schema FILE --compact")
@@ -105,11 +109,11 @@ def _grammar_of(given: Mapping[str, Any]) -> Any | None:
     from tokentape.control.grammar.grammar import Grammar
 
     if asked == ["json_schema"]:
-        return Grammar.json_schema(_text_of(given["json_schema"]), compact=given["compact"])
+        return Grammar.json_schema(read_text(given["json_schema"]), compact=given["compact"])
     if asked == ["regex"]:
         return Grammar.regex(given["regex"])
     if asked == ["grammar"]:
-        return Grammar.lark(_text_of(given["grammar"]))
+        return Grammar.lark(read_text(given["grammar"]))
     choices = listed(given["choices"], "--choices")
     if not choices:
         raise UsageError("there is nothing to choose", why="--choices names none", fix="--choices yes,no")
@@ -138,7 +142,7 @@ def listed(text: str, flag: str) -> list[str]:
 def _guard_of(given: Mapping[str, Any]) -> Any | None:
     phrases = list(given["block"])
     if given["block_file"] is not None:
-        phrases += [line for line in _text_of(given["block_file"]).splitlines() if line.strip()]
+        phrases += [line for line in read_text(given["block_file"]).splitlines() if line.strip()]
         if not phrases:
             raise UsageError(
                 f"{given['block_file']} has no phrases", why="every line is empty", fix="one phrase a line"
@@ -185,15 +189,5 @@ def _refuse_alone(given: Mapping[str, Any], name: str, needed: str) -> None:
     """Raise for an option that says how to do what was not asked for."""
     if given[name] is not None and given[name] is not False:
         raise UsageError(
-            f"{_flag(name)} without {needed.split()[0]}", why="there is nothing for it to change", fix=needed
+            f"{flag_of(name)} without {needed.split()[0]}", why="there is nothing for it to change", fix=needed
         )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _text_of(path: Path) -> str:
-    from tokentape.cli.prompts import read_text
-
-    return read_text(path)

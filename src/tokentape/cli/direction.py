@@ -8,21 +8,15 @@ from typing import Any
 import click
 
 from tokentape.cli.output import document, json_option, print_document
-from tokentape.cli.preparation import loaded
+from tokentape.cli.preparation import loaded, refuse_no_folder, refuse_taken
 from tokentape.cli.prompts import read_text
 from tokentape.cli.record_options import LOAD_NAMES, MODEL_OPTIONS
-from tokentape.cli.sections import SectionedCommand
-from tokentape.errors import PromptError, TapeExists, UsageError
+from tokentape.cli.sections import SectionedCommand, with_all
+from tokentape.errors import PromptError
 
 __all__ = ["command"]
 
 _FILE = click.Path(path_type=Path)
-
-
-def _with_model_options(function: Any) -> Any:
-    for option in reversed(MODEL_OPTIONS):
-        function = option(function)
-    return function
 
 
 @click.command("direction", cls=SectionedCommand)
@@ -35,7 +29,7 @@ def _with_model_options(function: Any) -> Any:
 @click.option("-o", "--output", type=_FILE, required=True, metavar="PATH", help="The direction, a .safetensors file.")
 @click.option("--overwrite", is_flag=True, help="Replace a file that is already there.")
 @json_option
-@_with_model_options
+@with_all(*MODEL_OPTIONS)
 def command(
     model: str,
     positive: Path,
@@ -52,16 +46,8 @@ def command(
     `tokentape record MODEL PROMPT --steer PATH --strength X` adds it while the model speaks. Prompts come best in pairs
     that differ in nothing else.
     """
-    if output.exists() and not overwrite:
-        raise TapeExists(
-            f"{output} already exists", why="nothing is overwritten unasked", fix="another -o PATH, or --overwrite"
-        )
-    if not output.parent.is_dir():
-        raise UsageError(
-            f"the folder {output.parent} does not exist",
-            why="the file would be made in it",
-            fix=f"mkdir -p {output.parent}",
-        )
+    refuse_taken(output, overwrite=overwrite)
+    refuse_no_folder(output)
     towards, away = _lines(positive), _lines(negative)
     from tokentape.control.guidance.direction import steering_direction
 

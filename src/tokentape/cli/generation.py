@@ -9,7 +9,7 @@ from typing import Any
 from tokentape.errors import UnsupportedDecoding, UsageError
 from tokentape.sources.options import check_options
 
-__all__ = ["generation_options", "parse_pairs"]
+__all__ = ["flag_of", "generation_options", "parse_pairs"]
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
 """Options that only mean something when tokens are drawn; giving one asks for sampling."""
@@ -27,7 +27,7 @@ def generation_options(flags: Mapping[str, Any], pairs: Sequence[str], *, ignore
     for name, value in parse_pairs(pairs).items():
         if name in options:
             raise UsageError(
-                f"{name} is given twice: {_flag(name)} and -g {name}=", why="they may differ", fix="leave one out"
+                f"{name} is given twice: {flag_of(name)} and -g {name}=", why="they may differ", fix="leave one out"
             )
         options[name] = value
     _refuse_objects(options)
@@ -71,7 +71,8 @@ def parse_pairs(
     return found
 
 
-def _flag(name: str) -> str:
+def flag_of(name: str) -> str:
+    """The flag of an option: ``--top-p`` of ``top_p``."""
     return "--" + name.replace("_", "-")
 
 
@@ -102,9 +103,9 @@ def _refuse_other_methods(options: Mapping[str, Any]) -> None:
         value = options.get(name)
         if value is not None and asks(value):
             raise UnsupportedDecoding(
-                f"{_flag(name)} {value}: {method} is not recorded",
+                f"{flag_of(name)} {value}: {method} is not recorded",
                 why="a step of it does not yield tokens that stay; greedy search and sampling do",
-                fix=f"leave out {_flag(name)}",
+                fix=f"leave out {flag_of(name)}",
             )
 
 
@@ -114,7 +115,7 @@ def _settle_sampling(options: dict[str, Any]) -> None:
     if options.get("temperature") == 0 and not isinstance(options["temperature"], bool):
         others = [name for name in given if name != "temperature"]
         if options.get("do_sample") or others:
-            asked = "--do-sample" if options.get("do_sample") else _flag(others[0])
+            asked = "--do-sample" if options.get("do_sample") else flag_of(others[0])
             raise UsageError(
                 f"--temperature 0 together with {asked}",
                 why="at temperature 0 there is nothing to draw: it means greedy search",
@@ -127,9 +128,9 @@ def _settle_sampling(options: dict[str, Any]) -> None:
         return
     if options.get("do_sample") is False:
         raise UsageError(
-            f"--greedy together with {_flag(given[0])}",
-            why=f"greedy search takes the most likely token; {_flag(given[0])} would be ignored",
-            fix=f"leave out --greedy, or {_flag(given[0])}",
+            f"--greedy together with {flag_of(given[0])}",
+            why=f"greedy search takes the most likely token; {flag_of(given[0])} would be ignored",
+            fix=f"leave out --greedy, or {flag_of(given[0])}",
         )
     options["do_sample"] = True
 

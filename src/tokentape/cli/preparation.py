@@ -9,9 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tokentape.errors import UsageError
+from tokentape.errors import TapeExists, UsageError
 
-__all__ = ["loaded", "tape_place"]
+__all__ = ["inode", "loaded", "refuse_no_folder", "refuse_taken", "tape_place"]
 
 
 def tape_place(output: Path | None, model: str, what: str = "") -> Path:
@@ -23,13 +23,29 @@ def tape_place(output: Path | None, model: str, what: str = "") -> Path:
     if path is None or path.is_dir():
         folder = path or Path(os.environ.get("TOKENTAPE_DIR") or ".")
         path = _unused(folder, f"{_short(model)}{what and f'-{what}'}-{datetime.now():%Y%m%d-%H%M%S}")
+    refuse_no_folder(path)
+    return path
+
+
+def refuse_no_folder(path: Path) -> None:
+    """Raise UsageError where the folder of a file to be made is not there."""
     if not path.parent.is_dir():
         raise UsageError(
             f"the folder {path.parent} does not exist",
-            why="the tape would be made in it",
+            why=f"{path.name} would be made in it",
             fix=f"mkdir -p {path.parent}",
         )
-    return path
+
+
+def refuse_taken(path: Path, *, overwrite: bool, other: str = "another -o PATH") -> None:
+    """Raise TapeExists where a file to be made is there already: now rather than after a model has been loaded."""
+    if path.exists() and not overwrite:
+        raise TapeExists(f"{path} already exists", why="nothing is overwritten unasked", fix=f"{other}, or --overwrite")
+
+
+def inode(path: Path) -> int | None:
+    """What tells a file from the one that takes its place; None where there is none."""
+    return path.stat().st_ino if path.exists() else None
 
 
 def _short(model: str) -> str:

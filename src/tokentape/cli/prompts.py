@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 
 from tokentape.errors import PromptError, UsageError
 
-__all__ = ["Asked", "read_prompt", "read_text"]
+__all__ = ["Asked", "one_text", "read_prompt", "read_text", "stdin_text"]
 
 _NOTHING = "without a token before it there is nothing to condition the first one on"
 _SOMETHING = "give a text, or --bos alone to start from nothing"
@@ -68,32 +69,38 @@ def read_prompt(asked: Asked) -> str | list[int] | list[str] | list[list[int]]:
 
 
 def _from_words(words: Sequence[str]) -> str:
+    text = one_text(words, "prompt", "tokentape record MODEL")
+    if words[0] == "-":
+        return _whole(text, "stdin")
+    if not text:
+        raise PromptError("the prompt is empty", why=_NOTHING, fix=_SOMETHING)
+    return text
+
+
+def one_text(words: Sequence[str], noun: str, command: str, why: str = "the shell splits at spaces") -> str:
+    """The one text that the words of a command line are: itself, or stdin for ``-``. Raises UsageError for several."""
     if len(words) > 1:
+        together = " ".join(words)
         raise UsageError(
-            f"the prompt came as {len(words)} arguments: {' '.join(words)[:60]}",
-            why="the shell splits at spaces",
-            fix="put the prompt in quotes: tokentape record MODEL " + _quoted(" ".join(words)),
+            f"the {noun} came as {len(words)} arguments: {together[:60]}",
+            why=why,
+            fix=f"put the {noun} in quotes: {command} {shlex.quote(together)}",
         )
-    if words[0] != "-":
-        if not words[0]:
-            raise PromptError("the prompt is empty", why=_NOTHING, fix=_SOMETHING)
-        return words[0]
+    return stdin_text() if words[0] == "-" else words[0]
+
+
+def stdin_text() -> str:
+    """All of stdin. Raises PromptError for what is not UTF-8."""
     try:
-        return _whole(sys.stdin.buffer.read().decode(), "stdin")
+        return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
         raise PromptError("stdin is not UTF-8", why=str(error), fix="iconv -t UTF-8") from error
-
-
-def _quoted(text: str) -> str:
-    import shlex
-
-    return shlex.quote(text)
 
 
 def read_text(path: Path) -> str:
     """The text of a file, or of stdin for ``-``. Raises UsageError and PromptError for what cannot be read or is no UTF-8."""
     if str(path) == "-":
-        return sys.stdin.buffer.read().decode()
+        return stdin_text()
     from tokentape.tasks.texts import read_text as read
 
     return read(path)

@@ -19,11 +19,11 @@ from tokentape.cli.control_options import biases_of, rules_of, window_of
 from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.generation import generation_options
 from tokentape.cli.output import document, print_document, print_lines
-from tokentape.cli.preparation import loaded, tape_place
+from tokentape.cli.preparation import inode, loaded, refuse_taken, tape_place
 from tokentape.cli.prompts import Asked, read_prompt
 from tokentape.cli.record_options import EPILOG, GENERATION_FLAGS, LOAD_NAMES, with_options
 from tokentape.cli.sections import SectionedCommand
-from tokentape.errors import TapeExists, UsageError
+from tokentape.errors import UsageError
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -97,7 +97,8 @@ def make_plan(given: dict[str, Any]) -> Plan:
     options |= window_of(given)
     if rules := rules_of(given):
         options["rules"] = rules
-    path = _free_path(given["output"], given["model"], given["overwrite"])
+    path = tape_place(given["output"], given["model"])
+    refuse_taken(path, overwrite=given["overwrite"])
     return Plan(
         model=given["model"],
         load={name: given[name] for name in (*LOAD_NAMES, "bos")},
@@ -121,35 +122,21 @@ def make_plan(given: dict[str, Any]) -> Plan:
     )
 
 
-def _free_path(output: Path | None, model: str, overwrite: bool) -> Path:
-    """Where the tape goes. Refused now rather than after a model has been loaded."""
-    path = tape_place(output, model)
-    if path.exists() and not overwrite:
-        raise TapeExists(
-            f"{path} already exists", why="nothing is overwritten unasked", fix="another -o PATH, or --overwrite"
-        )
-    return path
-
-
 def _recorded(plan: Plan, *, quiet: bool) -> tuple[Tape | None, bool]:
     """The tape, and whether Ctrl-C ended it; no tape where that came before the first step."""
     from tokentape.cli.live import LiveLine
     from tokentape.data.tape import open_tape
 
-    before = _inode(plan.path)  # of a tape that is to be overwritten, and stays until there is a new one
+    before = inode(plan.path)  # of a tape that is to be overwritten, and stays until there is a new one
     with LiveLine(f"loading {plan.model}", quiet=quiet) as live, second_interrupt_quits():
         try:
             return _record(plan, live.observe), False
         except KeyboardInterrupt:
-            return (open_tape(plan.path) if _inode(plan.path) not in (None, before) else None), True
+            return (open_tape(plan.path) if inode(plan.path) not in (None, before) else None), True
         except Exception:
-            if _inode(plan.path) not in (None, before):
+            if inode(plan.path) not in (None, before):
                 click.echo(f"what was recorded is in {plan.path} (partial)", err=True)
             raise
-
-
-def _inode(path: Path) -> int | None:
-    return path.stat().st_ino if path.exists() else None
 
 
 def _record(plan: Plan, observer: Callable[[Any], None]) -> Tape:

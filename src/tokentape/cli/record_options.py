@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.control_options import CONTROL_OPTIONS
 from tokentape.cli.output import json_option
-from tokentape.cli.sections import in_section
+from tokentape.cli.sections import in_section, with_all
 
 __all__ = ["EPILOG", "GENERATION_FLAGS", "LOAD_NAMES", "LOAD_OPTIONS", "MODEL_OPTIONS", "with_options"]
 
@@ -46,13 +44,6 @@ Examples:
   tokentape record ./my-model --prompts questions.jsonl --max-new-tokens 200 -o batch.tape
   tokentape record config.json --random-weights 0 --prompt-tokens 512 --ignore-eos --max-new-tokens 64
 """
-
-
-def with_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """All options; the first of the list comes first on the help page."""
-    for option in reversed([*_PROMPT, *MODEL_OPTIONS, *_GENERATION, *CONTROL_OPTIONS, *_RECORDING]):
-        function = option(function)
-    return function
 
 
 _PROMPT = [
@@ -152,3 +143,6 @@ _RECORDING = [
     _recording("--quiet", "-q", is_flag=True, help="No progress and no figures on stderr."),
     json_option,
 ]
+
+with_options = with_all(*_PROMPT, *MODEL_OPTIONS, *_GENERATION, *CONTROL_OPTIONS, *_RECORDING)
+"""All options of the command."""

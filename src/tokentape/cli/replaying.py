@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from tokentape.cli.record_options import LOAD_NAMES, LOAD_OPTIONS
-from tokentape.cli.sections import in_section
+from tokentape.cli.sections import in_section, with_all
 from tokentape.cli.status import StatusLine
 
 if TYPE_CHECKING:
@@ -32,11 +32,8 @@ _MODEL_OPTIONS = [
 ]
 
 
-def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which model a tape is replayed on: the one it names, as it was recorded, unless told otherwise."""
-    for option in reversed([*_MODEL_OPTIONS, *LOAD_OPTIONS]):
-        function = option(function)
-    return function
+model_options = with_all(*_MODEL_OPTIONS, *LOAD_OPTIONS)
+"""The options that say which model a tape is replayed on: the one it names, as it was recorded, unless told otherwise."""
 
 
 def loaded_model(tape: Tape, given: Mapping[str, Any], *, quiet: bool) -> CausalModel:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tokentape.cli.preparation import refuse_taken
 from tokentape.cli.record import Plan, command, make_plan, request_of, source_of
-from tokentape.errors import TapeExists, UsageError
+from tokentape.errors import UsageError
 
 if TYPE_CHECKING:
     from tokentape.experiment.sides import TapedSide
@@ -86,10 +87,7 @@ def places(folder: Path | None, stem: str, *, overwrite: bool) -> tuple[Path, Pa
         home = Path(os.environ.get("TOKENTAPE_DIR") or ".")
         found = (home / f"{stem}-A.tape", home / f"{stem}-B.tape")
     for path in found:
-        if path.exists() and not overwrite:
-            raise TapeExists(
-                f"{path} already exists", why="nothing is overwritten unasked", fix="another -o DIR, or --overwrite"
-            )
+        refuse_taken(path, overwrite=overwrite, other="another -o DIR")
     return found
 
 

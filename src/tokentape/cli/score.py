@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,12 @@ import click
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.output import document, json_option, print_document, print_lines
-from tokentape.cli.preparation import loaded, tape_place
+from tokentape.cli.preparation import loaded, refuse_taken, tape_place
+from tokentape.cli.prompts import one_text
 from tokentape.cli.record_options import LOAD_NAMES, MODEL_OPTIONS
-from tokentape.cli.sections import SectionedCommand, in_section
+from tokentape.cli.sections import SectionedCommand, in_section, with_all
 from tokentape.cli.status import StatusLine
-from tokentape.errors import PromptError, TapeExists, UsageError
+from tokentape.errors import UsageError
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -98,16 +99,10 @@ scoring that was broken off.
 """
 
 
-def _with_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
-
-
 @click.command("score", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("model")
 @click.argument("words", nargs=-1, metavar="[TEXT|FILE]...")
-@_with_options
+@with_all(*_OPTIONS)
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """How likely MODEL finds TEXT: log-probability of each token and of the whole, perplexity, bits per byte.
@@ -157,13 +152,9 @@ def _documents(words: Sequence[str], given: dict[str, Any]) -> list[Document]:
         raise UsageError("TEXT and -f together", why="there is one list of texts", fix="leave one out")
     places = [Path(word) for word in words if _is_path(word)]
     if words and not places:
-        if len(words) > 1:
-            raise UsageError(
-                f"the text came as {len(words)} arguments: {' '.join(words)[:60]}",
-                why="the shell splits at spaces, and none of them is a file",
-                fix="put the text in quotes: tokentape score MODEL 'The cat sat.'",
-            )
-        text = _stdin() if words[0] == "-" else words[0]
+        text = one_text(
+            words, "text", "tokentape score MODEL", why="the shell splits at spaces, and none of them is a file"
+        )
         return documents_of(Document(text, given["context"], "stdin" if words[0] == "-" else "text"))
     if len(places) < len(words):
         missing = next(word for word in words if not _is_path(word))
@@ -187,24 +178,13 @@ def _is_path(word: str) -> bool:
         return False
 
 
-def _stdin() -> str:
-    try:
-        return sys.stdin.buffer.read().decode()
-    except UnicodeDecodeError as error:
-        raise PromptError("stdin is not UTF-8", why=str(error), fix="iconv -t UTF-8") from error
-
-
 def _places(models: Sequence[str], given: dict[str, Any]) -> list[Path | None]:
     """Where the tapes go; those of a comparison stay in memory unless a folder is named."""
     output: Path | None = given["output"]
     if given["resume"] and (output is None or (output.is_dir() and len(models) == 1)):
         raise UsageError("--resume without a tape", why="it goes on with the one at -o", fix="-o PATH --resume")
-    if given["jsonl"] is not None and given["jsonl"].exists() and not (given["overwrite"] or given["resume"]):
-        raise TapeExists(
-            f"{given['jsonl']} already exists",
-            why="nothing is overwritten unasked",
-            fix="another --jsonl, or --overwrite",
-        )
+    if given["jsonl"] is not None:
+        refuse_taken(given["jsonl"], overwrite=given["overwrite"] or given["resume"], other="another --jsonl")
     if len(models) == 1:
         return [tape_place(output, models[0], "score")]
     if output is None:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["SectionedCommand", "in_section"]
+__all__ = ["SectionedCommand", "in_section", "with_all"]
 
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -39,3 +39,14 @@ class SectionedCommand(click.Command):
 def in_section(section: str, *names: str, **kwargs: Any) -> Callable[[F], F]:
     """``click.option`` in a section of the help page."""
     return click.option(*names, cls=_Option, section=section, **kwargs)
+
+
+def with_all(*options: Callable[..., Any]) -> Callable[[F], F]:
+    """All these options; the first of them comes first on the help page."""
+
+    def decorated(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorated

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.output import document, json_option, print_document
 from tokentape.cli.preparation import loaded, tape_place
 from tokentape.cli.record_options import LOAD_NAMES, MODEL_OPTIONS
-from tokentape.cli.sections import SectionedCommand, in_section
+from tokentape.cli.sections import SectionedCommand, in_section, with_all
 from tokentape.cli.status import StatusLine
 from tokentape.errors import UsageError
 
@@ -74,15 +73,9 @@ The same command with the same -o goes on with a sweep that was broken off.
 """
 
 
-def _with_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(_OPTIONS):
-        function = option(function)
-    return function
-
-
 @click.command("sweep", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("model")
-@_with_options
+@with_all(*_OPTIONS)
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Measure how long MODEL takes to decode and to prefill, over a grid of contexts and batches.

@@ -15,18 +15,22 @@ import click
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.generation import generation_options
 from tokentape.cli.output import document, json_option, print_document, print_lines
-from tokentape.cli.preparation import loaded, tape_place
+from tokentape.cli.preparation import inode, loaded, refuse_taken, tape_place
+from tokentape.cli.prompts import one_text
 from tokentape.cli.record import second_interrupt_quits
 from tokentape.cli.record_options import LOAD_NAMES, MODEL_OPTIONS
 from tokentape.cli.replaying import progress_line
-from tokentape.cli.sections import in_section
+from tokentape.cli.sections import in_section, with_all
 from tokentape.cli.status import StatusLine
-from tokentape.errors import TapeExists, UsageError
+from tokentape.errors import UsageError
 
 if TYPE_CHECKING:
+    from tokentape.tasks.classify import Classified
     from tokentape.tasks.generation import Answers
     from tokentape.tasks.records import Records
     from tokentape.views.screen import Screen
+
+    Reported = Answers | Classified
 
 __all__ = [
     "asked_options",
@@ -35,9 +39,8 @@ __all__ = [
     "in_column",
     "list_templates",
     "local_source",
-    "print_answers",
-    "print_saved",
-    "report_answers",
+    "report",
+    "required",
     "show_prompts",
     "told_partial",
     "with_options",
@@ -96,14 +99,7 @@ def with_options(job: str, *own: Callable[..., Any]) -> Callable[[Callable[..., 
     )
 
     generation = [] if job == "classify" else GENERATION
-    listed = [*INPUT, *own, template, *PROMPTING, *MODEL_OPTIONS, *generation, *RECORDING, json_option]
-
-    def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(listed):
-            function = option(function)
-        return function
-
-    return decorated
+    return with_all(*INPUT, *own, template, *PROMPTING, *MODEL_OPTIONS, *generation, *RECORDING, json_option)
 
 
 def list_templates(job: str, ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -129,7 +125,9 @@ def asked_records(job: str, words: Sequence[str], given: Mapping[str, Any], *, l
     if given["file"] is not None:
         found = read_records(given["file"], job, last_word=last_word)
     else:
-        text = _one(words, job, noun)
+        text = one_text(words, noun.lower(), f"tokentape {job} MODEL") if words else None
+        if text is not None and words[0] == "-":
+            text = text.removesuffix("\n")
         found = Records(({} if text is None else {slot: text},))
     path = given["references"]
     if path is None:
@@ -148,23 +146,6 @@ def asked_records(job: str, words: Sequence[str], given: Mapping[str, Any], *, l
     return Records(found.inputs, tuple((line,) for line in lines))
 
 
-def _one(words: Sequence[str], job: str, noun: str) -> str | None:
-    if len(words) > 1:
-        raise UsageError(
-            f"the {noun.lower()} came as {len(words)} arguments: {' '.join(words)[:60]}",
-            why="the shell splits at spaces",
-            fix=f"put it in quotes: tokentape {job} MODEL {shlex.quote(' '.join(words))}",
-        )
-    if not words:
-        return None
-    if words[0] != "-":
-        return words[0]
-    try:
-        return sys.stdin.buffer.read().decode().removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise UsageError("stdin is not UTF-8", why=str(error), fix="iconv -t UTF-8") from error
-
-
 def in_column(records: Records, slot: str) -> list[str] | None:
     """What all inputs have under a slot; None where none has. Raises UsageError where only some do."""
     found = [record[slot] for record in records.inputs if slot in record]
@@ -175,6 +156,18 @@ def in_column(records: Records, slot: str) -> list[str] | None:
             fix="give one to every record, or to none",
         )
     return found or None
+
+
+def required(records: Records, job: str) -> list[str]:
+    """The texts of the inputs. Raises UsageError where there is none."""
+    texts = in_column(records, "text")
+    if texts is None:
+        raise UsageError(
+            "no text was given",
+            why=f"there is nothing to {job}",
+            fix=f'tokentape {job} MODEL "a text"; or --file FILE',
+        )
+    return texts
 
 
 def asked_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]:
@@ -191,10 +184,7 @@ def asked_options(given: Mapping[str, Any]) -> tuple[dict[str, Any], int | None]
 def free_path(given: Mapping[str, Any], job: str) -> Path:
     """Where the tape goes. Refused now rather than after a model has been loaded."""
     path = tape_place(given["output"], given["model"], job)
-    if path.exists() and not given["overwrite"]:
-        raise TapeExists(
-            f"{path} already exists", why="nothing is overwritten unasked", fix="another -o PATH, or --overwrite"
-        )
+    refuse_taken(path, overwrite=given["overwrite"])
     return path
 
 
@@ -216,11 +206,11 @@ def working(doing: str, given: Mapping[str, Any]) -> Iterator[Callable[[int, int
 @contextmanager
 def told_partial(path: Path) -> Iterator[None]:
     """Says where what was recorded is, if something ends the job in the middle."""
-    before = path.stat().st_ino if path.exists() else None
+    before = inode(path)
     try:
         yield
     except BaseException:
-        if path.exists() and path.stat().st_ino != before:
+        if inode(path) not in (None, before):
             click.echo(f"what was recorded is in {path} (partial)", err=True)
         raise
 
@@ -231,14 +221,20 @@ def show_prompts(prompts: Sequence[str]) -> None:
         _print((f"==> {number} <==\n" if len(prompts) > 1 else "") + prompt)
 
 
-def print_answers(texts: Sequence[str]) -> None:
+def _print_answers(texts: Sequence[str]) -> None:
     """One line an answer; a line end inside of one is written as \\n."""
     for text in texts:
         _print(text.replace("\n", "\\n") if len(texts) > 1 else text)
 
 
-def report_answers(job: str, found: Answers, given: Mapping[str, Any]) -> None:
-    """What was answered, to stdout; the figures and where the tape is, to stderr. Closes the tape."""
+def report(
+    job: str,
+    found: Reported,
+    texts: Sequence[str],
+    given: Mapping[str, Any],
+    otherwise: Callable[[Screen], str] | None = None,
+) -> None:
+    """What came out, to stdout; the figures, or what is told ``otherwise``, and where the tape is, to stderr. Closes the tape."""
     from tokentape.views.screen import Screen
     from tokentape.views.tasks_text import figures_text
 
@@ -246,16 +242,18 @@ def report_answers(job: str, found: Answers, given: Mapping[str, Any]) -> None:
         if given["as_json"]:
             print_document(document(job, tape=tape.path, state=tape.state, **found.as_dict()))
             return
-        print_answers(found.texts)
+        _print_answers(texts)
         if given["quiet"]:
             return
         screen = Screen.of(sys.stderr)
         if found.figures:
             print_lines(figures_text(found.figures, screen), err=True)
-        print_saved(tape.path, screen)
+        elif otherwise is not None:
+            print_lines(otherwise(screen), err=True)
+        _print_saved(tape.path, screen)
 
 
-def print_saved(path: Path | None, screen: Screen) -> None:
+def _print_saved(path: Path | None, screen: Screen) -> None:
     """Where the tape is, and the next useful command, to stderr; nothing of a tape in memory."""
     from tokentape.views.card import line, shown_path
 

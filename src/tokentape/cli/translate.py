@@ -12,15 +12,14 @@ from tokentape.cli.tasks_options import (
     asked_options,
     asked_records,
     free_path,
-    in_column,
     local_source,
-    report_answers,
+    report,
+    required,
     show_prompts,
     told_partial,
     with_options,
     working,
 )
-from tokentape.errors import UsageError
 
 __all__ = ["command"]
 
@@ -55,13 +54,7 @@ def command(**given: Any) -> None:
 
     template = load_template(given["template"], "translate")
     records = asked_records("translate", given["text"], given)
-    texts = in_column(records, "text")
-    if texts is None:
-        raise UsageError(
-            "no text was given",
-            why="there is nothing to translate",
-            fix='tokentape translate MODEL "a text"; or --file FILE',
-        )
+    texts = required(records, "translate")
     prompts = translation_prompts(template, texts, given["from_"], given["to"])
     if given["show_prompt"]:
         show_prompts(prompts)
@@ -86,4 +79,4 @@ def command(**given: Any) -> None:
             progress=progress,
             **options,
         )
-    report_answers("translate", found, given)
+    report("translate", found, found.texts, given)

@@ -211,8 +211,13 @@ class Trace:
     def shown(self) -> str | None:
         """The text as a guard let it be seen; without one, the text. None where the guard did not come to its last judgement."""
         raw = self.bytes
-        unjudged = self.finish_reason is None and any(rule.name == "guard" for rule in self.run.rules)
+        unjudged = self.guarded and self.finish_reason is None
         return None if raw is None or unjudged else shown(raw, self.decisions)
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a guard decided what may be shown."""
+        return any(rule.name == "guard" for rule in self.run.rules)
 
     def __repr__(self) -> str:
         return f"Trace({self.number}, run {self.run.number} row {self.row}, {self.finish_reason or 'not finished'})"

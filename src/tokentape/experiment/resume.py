@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from tokentape.data.setting import Setting
-from tokentape.data.tape import Tape, open_tape
-from tokentape.errors import NotATape, TapeExists, UsageError
+from tokentape.data.tape import Tape
+from tokentape.errors import TapeExists
 from tokentape.experiment.grid import Cell
 from tokentape.experiment.order import Made
 from tokentape.experiment.visits import NOTE, Plan, cell_of, visits_of
-from tokentape.recorder.resuming import Resumable
+from tokentape.recorder.resuming import OTHER, Resumable, tape_there
 
 __all__ = ["Earlier", "earlier"]
 
@@ -49,42 +49,25 @@ def earlier(path: Path | None, plan: Plan, *, resume: bool, overwrite: bool) -> 
     Raises TapeExists where the file is something else, holds another plan, or is complete and ``resume`` is False;
     UsageError where there is nothing to resume.
     """
-    if path is None or not path.exists():
-        if resume:
-            raise UsageError(
-                "there is nothing to resume" if path is None else f"there is no tape {path} to resume",
-                why="--resume goes on with a sweep that was broken off",
-                fix="leave out --resume" if path is not None else "name its tape: -o PATH",
-            )
+    tape = tape_there(path, "a sweep", resume=resume, overwrite=overwrite)
+    if tape is None or path is None:
         return None
-    if overwrite:
-        if resume:
-            raise UsageError("--resume together with --overwrite", why="one or the other", fix="leave one out")
-        return None
-    try:
-        tape = open_tape(path)
-    except NotATape as error:
-        raise TapeExists(
-            f"{path} is there, and is no tape", why=error.why, fix="another -o PATH, or --overwrite"
-        ) from error
     with tape:
         found = _read(tape, path)
     if found is None:
-        raise TapeExists(
-            f"{path} already exists", why="it holds no sweep to go on with", fix="another -o PATH, or --overwrite"
-        )
+        raise TapeExists(f"{path} already exists", why="it holds no sweep to go on with", fix=OTHER)
     differing = plan.differences(found.note["plan"])
     if differing:
         raise TapeExists(
             f"{path} holds another sweep",
             why="; ".join(f"{name} is {mine!r} now, {theirs!r} there" for name, (mine, theirs) in differing.items()),
-            fix="the same options go on with it; else another -o PATH, or --overwrite",
+            fix=f"the same options go on with it; else {OTHER}",
         )
     if found.complete and not resume:
         raise TapeExists(
             f"{path} already holds this sweep, complete",
             why=f"all of its {len(found.made.done)} visits are done",
-            fix=f"tokentape fit {path}; or another -o PATH, or --overwrite",
+            fix=f"tokentape fit {path}; or {OTHER}",
         )
     return found
 

@@ -8,9 +8,36 @@ from pathlib import Path
 from tokentape.clock import Clock
 from tokentape.data.setting import Setting
 from tokentape.data.store import TapeWriter
-from tokentape.errors import UsageError
+from tokentape.data.tape import Tape, open_tape
+from tokentape.errors import NotATape, TapeExists, UsageError
 
-__all__ = ["Resumable"]
+__all__ = ["OTHER", "Resumable", "tape_there"]
+
+OTHER = "another -o PATH, or --overwrite"
+"""What to do where a tape cannot be gone on with."""
+
+
+def tape_there(path: Path | None, what: str, *, resume: bool, overwrite: bool) -> Tape | None:
+    """The tape at ``path`` that may be gone on with; None where a new one is to be made. ``what`` was broken off, in words.
+
+    Raises UsageError where there is nothing to resume, TapeExists where the file is no tape.
+    """
+    if path is None or not path.exists():
+        if resume:
+            raise UsageError(
+                "there is no tape to resume" if path is None else f"there is no tape {path} to resume",
+                why=f"--resume goes on with {what} that was broken off",
+                fix="leave out --resume" if path is not None else "name its tape: -o PATH",
+            )
+        return None
+    if overwrite:
+        if resume:
+            raise UsageError("--resume together with --overwrite", why="one or the other", fix="leave one out")
+        return None
+    try:
+        return open_tape(path)
+    except NotATape as error:
+        raise TapeExists(f"{path} is there, and is no tape", why=error.why, fix=OTHER) from error
 
 
 class Resumable:

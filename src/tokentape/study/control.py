@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
 
-__all__ = ["ControlSummary", "RuleSummary", "control_summary", "is_guarded", "log_weights", "overruled"]
+__all__ = ["ControlSummary", "RuleSummary", "control_summary", "log_weights", "overruled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +79,6 @@ def control_summary(tape: Tape) -> ControlSummary | None:
         n_invalid=sum(one.valid is False for one in ended),
         decisions=dict(Counter(one.action for trace in traces for one in trace.decisions)),
     )
-
-
-def is_guarded(trace: Trace) -> bool:
-    """Whether a guard decided what may be shown of it."""
-    return any(rule.name == "guard" for rule in trace.run.rules)
 
 
 def overruled(trace: Trace) -> list[bool | None]:

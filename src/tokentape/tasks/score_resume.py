@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tokentape.data.setting import Setting
-from tokentape.data.tape import Tape, open_tape
-from tokentape.errors import NotATape, TapeExists, UsageError
-from tokentape.recorder.resuming import Resumable
+from tokentape.data.tape import Tape
+from tokentape.errors import TapeExists
+from tokentape.recorder.resuming import OTHER, Resumable, tape_there
 
 __all__ = ["Earlier", "earlier"]
 
@@ -36,39 +36,25 @@ def earlier(path: Path | None, plan: Mapping[str, Any], note: str, *, resume: bo
     Raises TapeExists where the file is something else, holds another plan, or is complete and ``resume`` is False; UsageError
     where there is nothing to resume.
     """
-    if path is None or not path.exists():
-        if resume:
-            raise UsageError(
-                f"there is no tape {'' if path is None else path} to resume".replace("  ", " "),
-                why="--resume goes on with scoring that was broken off",
-                fix="leave out --resume, or name its tape: -o PATH",
-            )
+    tape = tape_there(path, "scoring", resume=resume, overwrite=overwrite)
+    if tape is None or path is None:
         return None
-    if overwrite:
-        if resume:
-            raise UsageError("--resume together with --overwrite", why="one or the other", fix="leave one out")
-        return None
-    other = "another -o PATH, or --overwrite"
-    try:
-        tape = open_tape(path)
-    except NotATape as error:
-        raise TapeExists(f"{path} is there, and is no tape", why=error.why, fix=other) from error
     with tape:
         there = tape.notes.get(note)
         if not isinstance(there, Mapping):
-            raise TapeExists(f"{path} already exists", why="it holds no scores to go on with", fix=other)
+            raise TapeExists(f"{path} already exists", why="it holds no scores to go on with", fix=OTHER)
         differing = [name for name in sorted({*plan, *there}) if plan.get(name) != there.get(name)]
         if differing:
             why = "; ".join(f"{name} is {plan.get(name)!r} now, {there.get(name)!r} there" for name in differing)
             raise TapeExists(
-                f"{path} holds other scores", why=why, fix=f"the same texts and options go on with it; {other}"
+                f"{path} holds other scores", why=why, fix=f"the same texts and options go on with it; {OTHER}"
             )
         found = _read(tape, path, note)
     if found.complete and not resume:
         raise TapeExists(
             f"{path} already holds these scores, complete",
             why=f"all of its {len(found.done)} documents are done",
-            fix=f"tokentape show {path}; or {other}",
+            fix=f"tokentape show {path}; or {OTHER}",
         )
     return found
 

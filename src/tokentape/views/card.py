@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokentape.study.control import is_guarded
 from tokentape.study.metrics import Cause, SlowToken, Summary, SurprisingToken, summary
 from tokentape.study.percentiles import Percentile
 from tokentape.study.surprise import surprises_nats
@@ -191,7 +190,7 @@ def _course(label: str, values: Sequence[float | None], text: str, screen: Scree
 def _extremes(tape: Tape, figures: Summary, given: bool) -> list[str]:
     names = {
         # a guard may have withheld what would be named here
-        trace.number: [ABSENT] * trace.tokens.n_rows if is_guarded(trace) else token_names(trace, tape)
+        trace.number: [ABSENT] * trace.tokens.n_rows if trace.guarded else token_names(trace, tape)
         for trace in tape.traces
     }
     lines = []

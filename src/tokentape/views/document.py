@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tokentape.study.control import control_summary, is_guarded
+from tokentape.study.control import control_summary
 from tokentape.study.metrics import summary
 from tokentape.views.shape import plain_columns
 
@@ -46,7 +46,7 @@ def tape_document(tape: Tape, *, traces: Sequence[int] | None = None) -> dict[st
 def trace_heads(tape: Tape) -> list[dict[str, Any]]:
     """What each trace was asked and what it said; where a guard watched, only what may be shown of it."""
     unsaid = {"text": None, "token_ids": None}
-    return [{**_head(trace), **(unsaid if is_guarded(trace) else {})} for trace in tape.traces]
+    return [{**_head(trace), **(unsaid if trace.guarded else {})} for trace in tape.traces]
 
 
 def _runs(tape: Tape) -> list[tuple[Any, Any]]:
