@@ -168,3 +168,11 @@ def test_real_sentences_on_a_real_model_have_honest_figures(material: Path) -> N
     exact, chrf, _ = found.figures
     assert (exact.value, exact.n) == (0, 50) and exact.high > 0.05
     assert chrf.value < 5
+
+
+def test_nothing_that_a_guard_withheld_is_an_answer(demo: LocalSource) -> None:
+    """Neither in what was said nor in what the template read of it; the tape has it."""
+    guard = tt.Guard(phrases=["垫子"], action="redact")
+    found = tt.translate(demo, "The cat sat on the mat.", from_="en", to="zh", rules=[guard])
+    assert "垫子" not in found.said[0] + found.texts[0] and "[...]" in found.texts[0]
+    assert "垫子" in (found.tape.traces[0].text or "")

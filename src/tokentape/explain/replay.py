@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,7 +16,7 @@ from tokentape.errors import ReplayError, UsageError
 from tokentape.explain.question import Question
 from tokentape.models.anatomy import Anatomy, anatomy_of, inputs_of, keeps_rows, replaced
 from tokentape.models.causal import CausalModel
-from tokentape.models.failures import Attempt, is_out_of_memory, out_of_memory
+from tokentape.models.failures import Attempt, memory_told
 
 __all__ = ["HEAD_BYTES", "Passes", "Progress", "Replay", "ids_of"]
 
@@ -156,15 +156,9 @@ class Replay:
         finally:
             handle.remove()
 
-    @contextmanager
-    def memory(self, doing: str) -> Iterator[None]:
+    def memory(self, doing: str) -> AbstractContextManager[None]:
         """Within it, memory that runs out is OutOfMemory with its numbers."""
-        try:
-            yield
-        except (MemoryError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise out_of_memory(Attempt(self.causal.name, doing=doing, device=self.causal.device), error) from error
+        return memory_told(Attempt(self.causal.name, doing=doing, device=self.causal.device))
 
 
 def ids_of(trace: Trace, vocab_size: int) -> tuple[int, ...]:

@@ -263,3 +263,14 @@ def translated(attempt: Attempt) -> Iterator[None]:
         raise
     except Exception as error:
         raise named(attempt, error) from error
+
+
+@contextlib.contextmanager
+def memory_told(attempt: Attempt) -> Iterator[None]:
+    """Turn what the block raises for lack of memory into OutOfMemory, with the numbers; all else passes as it is."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # torch's own are of the second kind
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(attempt, error) from error

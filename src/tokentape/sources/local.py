@@ -16,7 +16,7 @@ from tokentape.errors import PromptError, TokentapeError, UsageError
 from tokentape.models.architecture import ignores_padding
 from tokentape.models.causal import CausalModel, load
 from tokentape.models.facts import setting_of
-from tokentape.models.failures import Attempt, is_out_of_memory, out_of_memory
+from tokentape.models.failures import Attempt, memory_told
 from tokentape.models.padding import left_padded, pad_id_of
 from tokentape.models.pieces import spelling_of
 from tokentape.models.window import WindowCache, window_cache, windowed
@@ -195,14 +195,9 @@ class LocalSource:
         return None if tokenizer is None else str(tokenizer.decode(row))
 
     def _ticks(self, loop: Loop, cache: WindowCache | None) -> Generator[Tick]:
-        try:
-            with contextlib.nullcontext() if cache is None else windowed(self.causal.model, cache):
-                yield from loop.ticks()
-        except (MemoryError, RuntimeError) as error:  # torch's own are of the second kind
-            if not is_out_of_memory(error):
-                raise
-            attempt = Attempt(self.name, doing="generating", device=self.causal.device)
-            raise out_of_memory(attempt, error) from error
+        seen = contextlib.nullcontext() if cache is None else windowed(self.causal.model, cache)
+        with memory_told(Attempt(self.name, doing="generating", device=self.causal.device)), seen:
+            yield from loop.ticks()
 
 
 def _unwarned(prepared: dict[str, Any]) -> dict[str, Any]:

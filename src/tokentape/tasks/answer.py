@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokentape.errors import UsageError
 from tokentape.recorder.tick import Source
-from tokentape.tasks.generation import Answers, Keep, generated, options_of
+from tokentape.tasks.generation import Answers, Keep, answers_of, generated, options_of
 from tokentape.tasks.inputs import references_of, texts_of
 from tokentape.tasks.references import answer_figures
 from tokentape.tasks.templates import Template, load_template
@@ -66,10 +66,7 @@ def answer(
         rules=_spans(chosen, contexts, span),
         progress=progress,
     )
-    said = tuple(trace.text or "" for trace in tape.traces)
-    found = tuple(chosen.read(one) for one in said)
-    figures = tuple(answer_figures(found, right)) if right else ()
-    return Answers("answer", chosen.name, tuple(prompts), said, found, tape, right, figures)
+    return answers_of("answer", chosen, prompts, tape, right, lambda texts: answer_figures(texts, right))
 
 
 def answer_prompts(

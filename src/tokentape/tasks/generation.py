@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from tokentape.tasks.templates import Template
 if TYPE_CHECKING:
     from tokentape.control.rule import Control
 
-__all__ = ["Answers", "Keep", "generated", "options_of"]
+__all__ = ["Answers", "Keep", "answers_of", "generated", "options_of"]
 
 Progress = Callable[[int, int], None]
 
@@ -40,8 +40,8 @@ class Keep:
 class Answers:
     """What a model answered to each prompt, in order, and the tape of it.
 
-    ``said`` is what was generated, ``texts`` what the template reads in it. ``references`` are what would be right, of each one
-    text or several, and ``figures`` what they say; empty without any.
+    ``said`` is what was generated and may be shown, ``texts`` what the template reads in it. ``references`` are what would be
+    right, of each one text or several, and ``figures`` what they say; empty without any.
     """
 
     job: str
@@ -68,6 +68,21 @@ class Answers:
             "items": items,
             "figures": [figure.as_dict() for figure in self.figures],
         }
+
+
+def answers_of(
+    job: str,
+    template: Template,
+    prompts: Sequence[str],
+    tape: Tape,
+    references: tuple[tuple[str, ...], ...],
+    figures: Callable[[Sequence[str]], Iterable[Figure]],
+) -> Answers:
+    """What the tape answers to the prompts, as far as a guard let it be seen; ``figures`` is asked where there are references."""
+    said = tuple(trace.shown or "" for trace in tape.traces)
+    texts = tuple(map(template.read, said))
+    known = tuple(figures(texts)) if references else ()
+    return Answers(job, template.name, tuple(prompts), said, texts, tape, references, known)
 
 
 def options_of(template: Template, options: Mapping[str, Any]) -> dict[str, Any]:

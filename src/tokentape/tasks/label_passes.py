@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tokentape.data.request import Run, TraceHead
-from tokentape.models.failures import Attempt, is_out_of_memory, out_of_memory
+from tokentape.models.failures import Attempt, memory_told
 from tokentape.models.head import head_of
 from tokentape.models.pieces import spelling_of
 from tokentape.recorder.recorder import Recorder
@@ -96,12 +96,8 @@ class LabelPasses:
         clock, causal = self._source.clock, self._source.causal
         for batch in self._batches:
             start = clock.mark()
-            try:
+            with memory_told(Attempt(causal.name, doing="scoring", device=causal.device)):
                 width = self._read(batch)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                raise out_of_memory(Attempt(causal.name, doing="scoring", device=causal.device), error) from error
             end = clock.mark()
             said = tuple(
                 Said(number, token_id, None, logprob)

@@ -10,7 +10,7 @@ import torch
 
 from tokentape.data.request import Run, TraceHead
 from tokentape.models.distribution import Reducer, rows
-from tokentape.models.failures import Attempt, is_out_of_memory, out_of_memory
+from tokentape.models.failures import Attempt, memory_told
 from tokentape.models.head import head_of
 from tokentape.models.pieces import spelling_of
 from tokentape.recorder.tick import LiveRun, Said, Tick
@@ -98,13 +98,8 @@ class Scorer:
         passes = list(self._passes([(row, window) for row, found in enumerate(plan) for window in found]))
         for number, some in enumerate(passes):
             start = self._clock.mark()
-            try:
+            with memory_told(Attempt(self._causal.name, doing="scoring", device=self._causal.device)):
                 said, shape = self._read(batch, some)
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                attempt = Attempt(self._causal.name, doing="scoring", device=self._causal.device)
-                raise out_of_memory(attempt, error) from error
             end = self._clock.mark()
             n, width = shape
             last = number == len(passes) - 1

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokentape.errors import UsageError
 from tokentape.recorder.tick import Source
-from tokentape.tasks.generation import Answers, Keep, generated, options_of
+from tokentape.tasks.generation import Answers, Keep, answers_of, generated, options_of
 from tokentape.tasks.inputs import references_of, texts_of
 from tokentape.tasks.references import require_sacrebleu, translation_figures
 from tokentape.tasks.templates import Template, load_template
@@ -51,10 +51,7 @@ def translate(
     tape = generated(
         source, prompts, options_of(chosen, options), keep=keep, batch_size=batch_size, seed=seed, progress=progress
     )
-    said = tuple(trace.text or "" for trace in tape.traces)
-    found = tuple(chosen.read(one) for one in said)
-    figures = tuple(translation_figures(found, right, to)) if right else ()
-    return Answers("translate", chosen.name, tuple(prompts), said, found, tape, right, figures)
+    return answers_of("translate", chosen, prompts, tape, right, lambda texts: translation_figures(texts, right, to))
 
 
 def translation_prompts(template: Template, texts: Sequence[str], from_: str | None, to: str | None) -> list[str]:
