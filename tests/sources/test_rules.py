@@ -79,6 +79,14 @@ def test_where_the_token_drawn_without_the_rule_is_legal_it_is_drawn_with_it(sou
     assert legal > 10 and illegal > 10
 
 
+def test_what_was_wanted_has_a_name(source) -> None:
+    """Also where it is neither said nor among the candidates."""
+    options = {**SAMPLED, "temperature": 5.0, "candidates": 1}
+    with recorded(source, n=20, rules=[Only(lambda row, i: [61, 62])], **options) as tape:
+        wanted = set(tape.traces[0].tokens["wanted"].tolist())
+        assert len(wanted) > 10 and wanted <= tape.pieces.keys()
+
+
 def logits_of(source, trace):
     """``[T, V]`` logits before each token of a trace, by one plain forward pass, in float64."""
     ids = torch.tensor([[*trace.prompt_ids.tolist(), *trace.token_ids.tolist()]])

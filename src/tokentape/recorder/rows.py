@@ -184,6 +184,7 @@ class RowMaker:
             *columns, candidates = zip(*tokens.beliefs, strict=True)
         speller = next((speller for speller in self._spellers if speller is not None), None)
         self._keep_pieces(tokens.ids, speller)
+        self._keep_pieces(tokens.wanted or (), speller)
         for pairs in candidates or ():
             self._keep_pieces([token_id for token_id, _ in pairs or ()], speller)
         ids, data = (tokens.ids, tokens.data) if self._text else (None, None)
