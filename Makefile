@@ -1,5 +1,6 @@
 # make demo    record the model that ships with the package, offline, and leave the tape cat.tape
 # make test    every test
+# make web     the page's bundle, from web/ (needs node; nothing else does)
 # make check   format, lint, types, floors and the quick tests: the loop to work in
 #
 # Each makes .venv first, from constraints.txt, and makes it again only when what it is made from changes.
@@ -23,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export PIP_NO_INPUT ?= 1
 export PIP_ROOT_USER_ACTION ?= ignore
 
-.PHONY: help env demo test check lint format card docs-reference bench clean
+.PHONY: help env demo test check lint format web web-check card docs-reference bench clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-16s%s\n", $$1, $$2 }'
@@ -62,6 +63,22 @@ format: $(STAMP)  ## write the format and the repairs that ruff is sure of
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+WEB := web/node_modules/.package-lock.json
+
+$(WEB): web/package.json web/package-lock.json
+	cd web && npm ci --no-audit --no-fund --loglevel=error
+
+web: $(WEB)  ## the bundle of the page, from its TypeScript (needs node)
+	cd web && node build.mjs
+
+web-check: $(WEB)  ## types and tests of the page, and that the committed bundle is what its source gives
+	cd web && npx tsc --noEmit && node test.mjs
+	@built=$$(mktemp -d) && trap 'rm -rf "$$built"' EXIT && (cd web && node build.mjs --out "$$built") && \
+	diff -rq "$$built" src/tokentape/views/static || { \
+	  echo "error: src/tokentape/views/static is not what web/ gives" >&2; \
+	  echo "fix:   make web, and commit what it writes" >&2; \
+	  exit 1; }
+
 card: $(STAMP)  ## measure the demo model against its world, as its card says
 	$(BIN)/python tools/evaluate_demo.py
 
@@ -76,6 +93,6 @@ bench: $(STAMP)  ## every benchmark, one after another
 	done
 
 clean:  ## remove what was made, .venv too
-	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist web/node_modules .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -f cat.tape cat.tape-journal cat.tape-shm cat.tape-wal
 	find src tests tools benchmarks -type d -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

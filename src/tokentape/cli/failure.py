@@ -9,6 +9,8 @@ import click
 
 from tokentape.cli.output import document, print_document
 from tokentape.errors import TokentapeError, UsageError
+from tokentape.words.catalogue import phrase
+from tokentape.words.language import language_of
 
 __all__ = ["INTERRUPTED", "failed", "told"]
 
@@ -19,7 +21,7 @@ INTERRUPTED = 130
 def failed(error: BaseException, arguments: list[str]) -> int:
     """Tell what went wrong, and return the exit code."""
     if isinstance(error, (click.Abort, KeyboardInterrupt)):
-        click.echo("interrupted", err=True)
+        click.echo(phrase("failure.interrupted", language_of()), err=True)
         if "--json" in _options(arguments):
             print_document(document(_command(arguments), interrupted=True))
         return INTERRUPTED
@@ -55,13 +57,15 @@ def _options(arguments: list[str]) -> list[str]:
 
 def _print(shown: TokentapeError) -> None:
     from tokentape.views.screen import Screen
+    from tokentape.words.refusals import refusal
 
     screen = Screen.of(sys.stderr)
     parts = [("error", shown.what, "red"), ("why", shown.why, "dim"), ("fix", shown.fix, "cyan")]
     for label, text, style in parts:
         if text:
-            mark = screen.paint(f"{label}:", style)
-            click.echo(f"{mark} {screen.safe(_seen(text))}", err=True, color=True if screen.color else None)
+            mark = screen.paint(screen.say(f"failure.{label}"), style)
+            told = screen.safe(_seen(refusal(text, screen.lang)))
+            click.echo(f"{mark} {told}", err=True, color=True if screen.color else None)
 
 
 def _seen(text: str) -> str:

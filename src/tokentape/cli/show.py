@@ -10,7 +10,7 @@ import click
 
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.output import document, json_option, print_document, print_lines
-from tokentape.cli.sequences import check_sequences
+from tokentape.cli.sequences import check_sequences, chosen_sequences
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 ROWS = 40
+
+MEASURES = ("surprise", "latency", "entropy", "constraint")
+"""As the views have them, which this module imports only when it runs."""
 
 
 @click.command("show")
@@ -29,6 +32,16 @@ ROWS = 40
 @click.option(
     "--slo", "objectives", metavar="NAME=TIME,...", help="Print how often ttft=500ms,gap=50ms,e2e=10s was met."
 )
+@click.option("--step", type=int, metavar="N", help="Show one step in full: times, state, candidates, sources.")
+@click.option("--diagram", is_flag=True, help="Print the run, or with --step that step, as a Mermaid flowchart.")
+@click.option(
+    "--ribbon",
+    "measure",
+    type=click.Choice([*MEASURES, "none"]),
+    default="surprise",
+    show_default=True,
+    help="What colours the continuation on a terminal.",
+)
 @json_option
 def command(
     file: Path,
@@ -37,6 +50,9 @@ def command(
     names: str | None,
     dialect: str | None,
     objectives: str | None,
+    step: int | None,
+    diagram: bool,
+    measure: str,
     as_json: bool,
 ) -> None:
     """Show a tape: figures, prompt and continuation, a table of its tokens.
@@ -60,17 +76,27 @@ def command(
       --series gap,entropy         columns for a plot or a spreadsheet, all rows
       --dialect vllm               the numbers that vLLM's benchmark would give; `all` compares them
       --slo ttft=500ms,gap=50ms    metrics, goodput and fluidity; with --dialect, that tool's goodput
+      --step 12                    that step: what it took, what it left, what it chose from
+      --diagram                    a Mermaid figure of the run, or of one step, for a Markdown page
     """
     from tokentape.cli.metrics_options import print_metrics, print_series
     from tokentape.data.tape import open_tape
     from tokentape.errors import UsageError
 
     figures = dialect is not None or objectives is not None
-    for option, given in (("--series", names), ("--trace", numbers or None), ("--rows", rows)):
+    single = step is not None or diagram
+    for option, given in (
+        ("--series", names), ("--trace", numbers or None), ("--rows", rows), ("--step", step), ("--diagram", diagram or None)
+    ):  # fmt: skip
         if figures and given is not None:
             why = "the metrics are of the whole tape"
             raise UsageError(
                 f"{option} with --dialect or --slo", why=why, fix=f"leave {option} out, or ask for it alone"
+            )
+        if single and option in ("--series", "--rows") and given is not None:
+            why = "a step and a diagram have no table that it could shorten or replace"
+            raise UsageError(
+                f"{option} with --step or --diagram", why=why, fix=f"leave {option} out, or ask for it alone"
             )
     with open_tape(file) as tape:
         check_sequences(tape, file, numbers)
@@ -78,18 +104,46 @@ def command(
             print_series(tape, names, rows or None, numbers or None, as_json=as_json)
         elif figures:
             print_metrics(tape, dialect, objectives, as_json=as_json)
+        elif single:
+            _single(tape, file, step, numbers, diagram=diagram, as_json=as_json)
         else:
-            _show(tape, ROWS if rows is None else rows, numbers, as_json=as_json)
+            coloured = None if measure == "none" else measure
+            _show(tape, ROWS if rows is None else rows, numbers, coloured, as_json=as_json)
 
 
-def _show(tape: Tape, rows: int, numbers: tuple[int, ...], *, as_json: bool) -> None:
+def _show(tape: Tape, rows: int, numbers: tuple[int, ...], measure: str | None, *, as_json: bool) -> None:
     from tokentape.views.screen import Screen
     from tokentape.views.text import show
 
     if as_json:
         print_document(document("show", **_document(tape, numbers)))
     else:
-        print_lines(show(tape, Screen.of(sys.stdout), rows=rows or None, traces=numbers or None))
+        print_lines(show(tape, Screen.of(sys.stdout), rows=rows or None, traces=numbers or None, measure=measure))
+
+
+def _single(
+    tape: Tape, file: Path, step: int | None, numbers: tuple[int, ...], *, diagram: bool, as_json: bool
+) -> None:
+    """One step, or a diagram: of the sequence asked for; a step of all sequences of the first one's run, where none was."""
+    from tokentape.views.diagram import run_diagram, step_diagram
+    from tokentape.views.screen import Screen
+    from tokentape.views.step_shape import step_row
+    from tokentape.views.step_text import step_document, step_text
+
+    chosen = chosen_sequences(tape, file, numbers)
+    same_run = [trace for trace in chosen if trace.run.number == chosen[0].run.number]
+    screen = Screen.of(sys.stdout)
+    if diagram:
+        one = chosen[0]
+        figure = run_diagram(tape, one, screen) if step is None else step_diagram(tape, one, step, screen)
+        print_lines(figure) if not as_json else print_document(document("show", tape=tape.path, diagram=figure))
+        return
+    assert step is not None
+    found = step_row(tape, step, same_run)
+    if as_json:
+        print_document(document("show", tape=tape.path, **step_document(found)))
+    else:
+        print_lines(step_text(found, screen))
 
 
 def _document(tape: Any, numbers: tuple[int, ...]) -> dict[str, Any]:

@@ -9,21 +9,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from tokentape.study.metrics import Cause, SlowToken, Summary, SurprisingToken, summary
 from tokentape.study.percentiles import Percentile
 from tokentape.study.surprise import surprises_nats
 from tokentape.study.times import run_gaps_ns, runs_of
 from tokentape.views.control_text import control_lines
 from tokentape.views.drawing import drawn_text
-from tokentape.views.screen import Screen, fit
+from tokentape.views.screen import Screen, fit, pad
 from tokentape.views.shape import token_names
 from tokentape.views.sparkline import sparkline
-from tokentape.views.units import ABSENT, bytes_text, count, duration, rate
+from tokentape.views.units import ABSENT, bytes_text, duration, rate
+from tokentape.words.catalogue import Message, said
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
 
-__all__ = ["card", "cause_text", "facts_line", "finish_text", "line", "model_name", "shown_path"]
+__all__ = ["card", "cause_message", "facts_line", "finish_message", "finish_text", "line", "model_name", "shown_path"]
 
 _LABEL = 14
 _NAME = 32
@@ -33,48 +36,43 @@ _COURSE = 8
 """Fewer values make no course."""
 _WIDEST = 48
 
-_FINISH = {
-    "stop": "end of text",
-    "stop_string": "stop string",
-    "length": "length limit",
-    "criteria": "stopping criterion",
-    "grammar": "the grammar's end",
-    "cornered": "no token left by the rules",
-    "guard": "stopped by a guard",
-    "given": "the text was given",
-    "interrupted": "interrupted",
-    "error": "error",
-}
+_FINISH = {"guard": "guarded", "error": "failed"}
+"""Reasons whose phrase has another name than they."""
 
 
 def card(tape: Tape, screen: Screen, figures: Summary | None = None, *, commands: bool = True) -> str:
     """The figures of a tape, where it lies, and with ``commands`` the next useful command. No line end at the end."""
     figures = figures or summary(tape)
     given = all(trace.finish_reason == "given" for trace in tape.traces)  # read, not generated: no token was waited for
-    times = [] if given else _times(figures)
-    lines = [screen.paint(facts_line(tape), "bold"), *times, *_belief(figures), *_sizes(figures)]
-    lines += [line(label, text) for label, text in control_lines(tape)]
-    lines += [*_courses(tape, screen, given), *_extremes(tape, figures, given)]
+    times = [] if given else _times(figures, screen)
+    found = [*times, *_belief(figures, screen), *_sizes(figures, screen), *control_lines(tape, screen)]
+    found += [*_courses(tape, screen, given), *_extremes(tape, figures, given, screen)]
     if tape.path is not None:
-        saved = shown_path(tape.path) + ("" if tape.state == "complete" else f" ({tape.state})")
-        lines.append(line("saved", saved))
+        saved = shown_path(tape.path)
+        if tape.state != "complete":
+            saved = screen.say("card.state", path=saved, state=screen.say(f"card.{tape.state}"))
+        found.append(("saved", saved))
     if tape.path is not None and commands:
-        lines.append(line("next", screen.paint(f"tokentape show {shlex.quote(shown_path(tape.path))}", "cyan")))
+        found.append(("next", screen.paint(f"tokentape show {shlex.quote(shown_path(tape.path))}", "cyan")))
+    lines = [screen.paint(facts_line(tape, screen), "bold")]
+    lines += [line(screen.say(f"card.{label}") if label else "", text) for label, text in found]
     return "\n".join(screen.safe(line) for line in lines)  # never cut: a path or a command must be whole to be copied
 
 
-def facts_line(tape: Tape) -> str:
+def facts_line(tape: Tape, screen: Screen) -> str:
     """Model, dtype, device and the counts, in one line."""
     facts = tape.setting.facts
     where = [str(facts[name]) for name in ("dtype", "device") if facts.get(name) is not None]
-    model = drawn_text(model_name(tape) or "a model")
-    n_tokens = sum(len(trace.tokens["step"]) for trace in tape.traces)
-    tokens = count(n_tokens, "token")
-    if len(tape.traces) > 1:
-        tokens += f" in {count(len(tape.traces), 'sequence')}"
-    reasons = ", ".join(sorted({finish_text(trace.finish_reason, tape.state) for trace in tape.traces}))
-    engine = f" ({', '.join(where)})" if where else ""
-    return f"{model}{engine}: {tokens}; {reasons}"
+    name = model_name(tape)
+    n_traces = len(tape.traces)
+    return screen.say(
+        "card.head" if n_traces <= 1 else "card.head_many",
+        model=screen.say("card.a_model") if name is None else drawn_text(name),
+        engine=f" ({', '.join(where)})" if where else "",
+        n=sum(len(trace.tokens["step"]) for trace in tape.traces),
+        traces=n_traces,
+        reasons=", ".join(sorted({finish_text(trace.finish_reason, tape.state, screen) for trace in tape.traces})),
+    )
 
 
 def model_name(tape: Tape) -> str | None:
@@ -90,77 +88,87 @@ def shown_path(path: Path) -> str:
     return str(path)
 
 
-def finish_text(reason: str | None, state: str) -> str:
-    """Why a trace ended, in words; where it did not, whether its recorder lives, by the state of the tape."""
+def finish_message(reason: str | None, state: str) -> Message:
+    """Why a trace ended; where it did not, whether its recorder lives, by the state of the tape."""
     if reason is None:
-        return "still running" if state == "recording" else "its recorder stopped before its end"
-    return _FINISH.get(reason, reason)
+        return Message("card.running" if state == "recording" else "card.stopped_before")
+    return Message(f"card.{_FINISH.get(reason, reason)}")
 
 
-def cause_text(cause: Cause | None) -> str:
-    """What explains a long gap, in words; empty where nothing does."""
-    if cause is None:
-        return ""
-    if cause.kind == "gc":
-        return f"{duration(cause.ns)} in {count(cause.count, 'garbage collection')}"
-    return (
-        f"{duration(cause.ns)} off the processor ({cause.count:,} involuntary context switch{'es' * (cause.count > 1)})"
-    )
+def finish_text(reason: str | None, state: str, screen: Screen) -> str:
+    """The same in the reader's words."""
+    return said(finish_message(reason, state), screen.lang)
+
+
+def cause_message(cause: Cause) -> Message:
+    """What explains a long gap."""
+    return Message(f"card.cause_{cause.kind}", {"time": duration(cause.ns), "n": cause.count})
 
 
 def line(label: str, text: str) -> str:
     """A labelled line of the card."""
-    return f"  {label:<{_LABEL}}{text}"
+    return f"  {pad(label, _LABEL)}{text}"
 
 
-def _times(figures: Summary) -> list[str]:
+Lines = list[tuple[str, str]]
+"""Names of labels with what stands behind them."""
+
+
+def _times(figures: Summary, screen: Screen) -> Lines:
     known = [ns for ns in figures.ttft_ns if ns is not None]
-    first = duration(known[0]) if len(known) == 1 else ABSENT
-    if len(known) > 1:
-        first = f"{duration(min(known))} to {duration(max(known))}, {count(len(known), 'run')}"
-    gaps, n = ", ".join(_percentile(p) for p in figures.gaps[:2]), figures.gaps[0].n
+    first = ABSENT if not known else _between(known, len(known), screen)
+    gaps, n = screen.say("card.list").join(_percentile(p, screen) for p in figures.gaps[:2]), figures.gaps[0].n
     worth = figures.gaps[0].n_effective
-    alike = f", worth {worth:,} independent ones" if worth < _ALIKE * n else ""
-    same = f", {figures.n_same_step} of them 0 (one step)" if figures.n_same_step else ""
+    alike = screen.say("card.alike", n=worth) if worth < _ALIKE * n else ""
+    same = screen.say("card.same_step", n=figures.n_same_step) if figures.n_same_step else ""
     speed = rate(figures.decode_tokens_per_s)
     if figures.decode_tokens_per_s is not None:
-        speed += f" decode, {rate(figures.overall_tokens_per_s)} overall"
+        speed = screen.say("card.speed_line", decode=speed, overall=rate(figures.overall_tokens_per_s))
     return [
-        line("TTFT", first),
-        line("token gap", f"{gaps} (n = {n:,}{alike}{same})" if n else ABSENT),
-        line("speed", speed),
+        ("ttft", first),
+        ("gap", screen.say("card.gap_line", percentiles=gaps, n=n, alike=alike, same=same) if n else ABSENT),
+        ("speed", speed),
     ]
 
 
-def _percentile(p: Percentile) -> str:
+def _between(values: Sequence[int], n_runs: int, screen: Screen) -> str:
+    """One time, or the ends of several."""
+    low, high = min(values), max(values)
+    if n_runs == 1:
+        return duration(low)
+    return screen.say("card.between", low=duration(low), high=duration(high), n=n_runs)
+
+
+def _percentile(p: Percentile, screen: Screen) -> str:
     name = f"p{p.q:g}"
-    return f"{name} {duration(p.value)}" if p.value is not None else f"{name} needs {p.n_missing:,} more"
+    if p.value is not None:
+        return f"{name} {duration(p.value)}"
+    return screen.say("card.needs_more", name=name, n=p.n_missing)
 
 
-def _belief(figures: Summary) -> list[str]:
-    if figures.mean_surprise_nats is None:
-        return [line("surprise", ABSENT)]
-    text = f"mean {figures.mean_surprise_nats:.3f} nats ({figures.mean_surprise_bits:.3f} bits) a token"
+def _belief(figures: Summary, screen: Screen) -> Lines:
+    if figures.mean_surprise_nats is None or figures.mean_surprise_bits is None:
+        return [("surprise", ABSENT)]
+    nats, bits = f"{figures.mean_surprise_nats:.3f}", f"{figures.mean_surprise_bits:.3f}"
+    text = screen.say("card.mean_surprise", nats=nats, bits=bits)
     if figures.perplexity is not None and math.isfinite(figures.perplexity):
-        text += f", perplexity {figures.perplexity:,.2f}"
+        text += screen.say("card.perplexity", value=f"{figures.perplexity:,.2f}")
     if figures.n_surprise < figures.n_tokens:
-        text += f" (n = {figures.n_surprise:,})"
-    return [line("surprise", text)]
+        text += screen.say("card.of_n", n=figures.n_surprise)
+    return [("surprise", text)]
 
 
-def _sizes(figures: Summary) -> list[str]:
-    memory = []
-    if figures.peak_rss_bytes is not None:
-        memory.append(f"process {bytes_text(figures.peak_rss_bytes)}")
-    if figures.peak_device_bytes is not None:
-        memory.append(f"device {bytes_text(figures.peak_device_bytes)}")
+def _sizes(figures: Summary, screen: Screen) -> Lines:
+    cache = bytes_text(figures.peak_cache_bytes)
+    sizes = [("process", figures.peak_rss_bytes), ("device", figures.peak_device_bytes)]
+    memory = [screen.say(f"card.{name}", size=bytes_text(size)) for name, size in sizes if size is not None]
     return [
-        line("KV cache", f"{bytes_text(figures.peak_cache_bytes)}" + (" peak" if figures.peak_cache_bytes else "")),
-        line("memory", ", ".join(memory) + " peak" if memory else ABSENT),
+        ("cache", screen.say("card.peak", size=cache) if figures.peak_cache_bytes else cache),
+        ("memory", screen.say("card.peak", size=screen.say("card.list").join(memory)) if memory else ABSENT),
     ]
 
 
-def _courses(tape: Tape, screen: Screen, given: bool) -> list[str]:
+def _courses(tape: Tape, screen: Screen, given: bool) -> Lines:
     """Gaps (not of texts that were ``given``) and surprise from first to last.
 
     A run's first gap is told apart: caches and clocks are cold in it.
@@ -170,24 +178,23 @@ def _courses(tape: Tape, screen: Screen, given: bool) -> list[str]:
     surprise = [nats for trace in tape.traces for nats in surprises_nats(trace)]
     lines = []
     if len(gaps) >= _COURSE and not given:
-        first, last = min(run[0] for run in runs), max(run[0] for run in runs)
-        apart = (
-            duration(first) if first == last else f"{duration(first)} to {duration(last)}, {count(len(runs), 'run')}"
-        )
-        lines.append(_course("gaps", gaps, f"to {duration(max(gaps))}; first {apart}", screen))
+        firsts = [run[0] for run in runs]
+        apart = duration(firsts[0]) if min(firsts) == max(firsts) else _between(firsts, len(runs), screen)
+        lines.append(_course("gaps", gaps, screen.say("card.gaps_to", high=duration(max(gaps)), first=apart), screen))
     known = [nats for nats in surprise if nats is not None]
     if len(known) >= _COURSE:
-        many = f", {len(tape.traces):,} sequences" if len(tape.traces) > 1 else ""
-        lines.append(_course("surprises", surprise, f"to {max(known):.2f} nats{many}", screen))
+        many = "_many" if len(tape.traces) > 1 else ""
+        told = screen.say(f"card.surprises_to{many}", high=f"{max(known):.2f}", n=len(tape.traces))
+        lines.append(_course("surprises", surprise, told, screen))
     return lines
 
 
-def _course(label: str, values: Sequence[float | None], text: str, screen: Screen) -> str:
-    width = min(_WIDEST, screen.width - _LABEL - len(text) - 3)
-    return line(label, f"{sparkline(values, screen, max(_COURSE, width))} {text}")
+def _course(label: str, values: Sequence[float | None], text: str, screen: Screen) -> tuple[str, str]:
+    width = min(_WIDEST, screen.width - _LABEL - cell_len(text) - 3)
+    return label, f"{sparkline(values, screen, max(_COURSE, width))} {text}"
 
 
-def _extremes(tape: Tape, figures: Summary, given: bool) -> list[str]:
+def _extremes(tape: Tape, figures: Summary, given: bool, screen: Screen) -> Lines:
     names = {
         # a guard may have withheld what would be named here
         trace.number: [ABSENT] * trace.tokens.n_rows if trace.guarded else token_names(trace, tape)
@@ -195,16 +202,19 @@ def _extremes(tape: Tape, figures: Summary, given: bool) -> list[str]:
     }
     lines = []
     if (slow := figures.slowest) is not None and not given:
-        cause = cause_text(slow.cause)
-        text = f"{duration(slow.gap_ns)} {_place(names, slow)}"
-        lines.append(line("slowest", text + (f": {cause}" if cause else "")))
+        facts = {"gap": duration(slow.gap_ns), "place": _place(names, slow, screen)}
+        if slow.cause is None:
+            lines.append(("slowest", screen.say("card.slowest_line", **facts)))
+        else:
+            lines.append(("slowest", screen.say("card.slowest_cause", **facts, cause=cause_message(slow.cause))))
     if (odd := figures.most_surprising) is not None:
-        rank = f", rank {odd.rank:,}" if odd.rank is not None else ""
-        lines.append(line("surprising", f"{odd.surprise_nats:.2f} nats {_place(names, odd)}{rank}"))
+        key = "card.surprising_line" if odd.rank is None else "card.surprising_rank"
+        place = _place(names, odd, screen)
+        lines.append(("surprising", screen.say(key, nats=f"{odd.surprise_nats:.2f}", place=place, rank=odd.rank)))
     return lines
 
 
-def _place(names: dict[int, list[str]], token: SlowToken | SurprisingToken) -> str:
-    sequence = f" of sequence {token.trace}" if len(names) > 1 else ""
+def _place(names: dict[int, list[str]], token: SlowToken | SurprisingToken, screen: Screen) -> str:
     name = names[token.trace][token.index]
-    return f"at {'' if name == ABSENT else fit(name, _NAME) + ', '}position {token.position}{sequence}"
+    key = f"card.at{'' if name == ABSENT else '_name'}{'_of' if len(names) > 1 else ''}"
+    return screen.say(key, name=fit(name, _NAME), position=token.position, trace=token.trace)

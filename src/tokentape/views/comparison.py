@@ -138,7 +138,7 @@ def _outcome(alignment: Alignment, found: Comparison) -> str:
     k, a, b = alignment.n_common, alignment.parting.a, alignment.parting.b
     for who, other, choice, state in (("A", "B", a, found.a.state), ("B", "A", b, found.b.state)):
         if choice.position is None:
-            why = finish_text(choice.finish_reason, state)
+            why = finish_text(choice.finish_reason, state, Screen())
             return f"{name}: {who} ends after {count(choice.index, 'token')} ({why}); {other} goes on{repeats}"
     where = f"position {a.position}"
     if alignment.by == "bytes":

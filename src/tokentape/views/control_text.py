@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from tokentape.study.control import ControlSummary, RuleSummary, control_summary
-from tokentape.views.units import ABSENT, count, duration
+from tokentape.views.screen import Screen
+from tokentape.views.units import ABSENT, duration
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -17,47 +18,50 @@ _SHOWN = 5
 """Rules that have a line of their own."""
 
 
-def control_lines(tape: Tape) -> list[tuple[str, str]]:
-    """Labels and texts of what the rules of a tape did; nothing where none was measured."""
+def control_lines(tape: Tape, screen: Screen) -> list[tuple[str, str]]:
+    """Names of labels and texts of what the rules of a tape did; nothing where none was measured."""
     found = control_summary(tape)
     if found is None:
         return []
-    lines = [("rules", _total(found))]
-    lines += [("", _rule(rule)) for rule in found.rules[:_SHOWN]]
+    lines = [("rules", _total(found, screen))]
+    lines += [("", _rule(rule, screen)) for rule in found.rules[:_SHOWN]]
     if len(found.rules) > _SHOWN:
-        lines.append(("", f"and {count(len(found.rules) - _SHOWN, 'more rule')}"))
+        lines.append(("", screen.say("card.more_rules", n=len(found.rules) - _SHOWN)))
     if found.outcomes:
-        judged = f"; {count(found.n_invalid, 'text')} failed the validator" if found.n_invalid else ""
-        lines.append(("outcome", _counted(found.outcomes) + judged))
+        outcome = _counted(found.outcomes)
+        judged = screen.say("card.invalid", outcome=outcome, n=found.n_invalid) if found.n_invalid else outcome
+        lines.append(("outcome", judged))
     if found.decisions:
         lines.append(("guard", _counted(found.decisions)))
     return lines
 
 
-def _total(found: ControlSummary) -> str:
-    parts = [] if found.removed_nats is None else [f"removed {found.removed_nats:.3f} nats of probability"]
+def _total(found: ControlSummary, screen: Screen) -> str:
+    say = screen.say
+    parts = [] if found.removed_nats is None else [say("card.removed", nats=f"{found.removed_nats:.3f}")]
     if found.n_compared:
-        parts.append(f"overruled {found.n_overruled:,} of {count(found.n_compared, 'choice')}")
+        parts.append(say("card.overruled", n=found.n_overruled, of=found.n_compared))
     if found.n_forced:
-        parts.append(f"{count(found.n_forced, 'token')} forced")
+        parts.append(say("card.forced", n=found.n_forced))
     if found.rules_share is not None:
-        parts.append(f"{found.rules_share:.1%} of the time")
-    return ", ".join(parts) or ABSENT
+        parts.append(say("card.share", share=f"{found.rules_share:.1%}"))
+    return say("card.list").join(parts) or ABSENT
 
 
-def _rule(rule: RuleSummary) -> str:
+def _rule(rule: RuleSummary, screen: Screen) -> str:
+    say = screen.say
     if not rule.n_tokens:
-        return f"{rule.name}: not measured"
+        return say("card.not_measured", name=rule.name)
     parts = []
     if rule.divergence_nats is not None:
-        parts.append(f"divergence {rule.divergence_nats:.3f} nats")
+        parts.append(say("card.divergence", nats=f"{rule.divergence_nats:.3f}"))
     if rule.removed_nats is not None:
-        parts.append(f"removed {rule.removed_nats:.3f}")
+        parts.append(say("card.rule_removed", nats=f"{rule.removed_nats:.3f}"))
     if rule.median_allowed is not None:
-        parts.append(f"median {count(rule.median_allowed, 'token')} left")
+        parts.append(say("card.left", n=rule.median_allowed))
     if rule.rule_ns is not None:
-        parts.append(f"{duration(round(rule.rule_ns))} a step")
-    return f"{rule.name}: {', '.join(parts)}"
+        parts.append(say("card.a_step", time=duration(round(rule.rule_ns))))
+    return say("card.rule", name=rule.name, parts=say("card.list").join(parts))
 
 
 def _counted(counts: Mapping[str, int]) -> str:

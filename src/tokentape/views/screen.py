@@ -10,7 +10,14 @@ from typing import IO, Any
 
 from rich.cells import cell_len
 
+from tokentape.words.catalogue import Lang, phrase
+from tokentape.words.language import language_of
+
 __all__ = ["Screen", "columns", "fit", "pad"]
+
+_CIVIDIS = ((0, 32, 77), (49, 68, 107), (102, 105, 112), (149, 143, 120), (203, 186, 105), (255, 234, 70))
+_CIVIDIS_256 = (17, 60, 242, 101, 179, 227)
+"""The same in the 256 colours that nearly every terminal has."""
 
 _STYLES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _PLAIN = str.maketrans({"⟨": "<", "⟩": ">", "…": "...", "◌": ""})
@@ -20,15 +27,17 @@ PIPE_WIDTH = 120
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """``width`` in cells; ``encoding`` of the stream; ``color`` only on a terminal that wants it.
+    """``width`` in cells; ``encoding`` of the stream; ``color`` only on a terminal that wants it; ``lang`` of the reader.
 
-    ``paint`` puts control codes around a text only if ``color`` is set. ``safe`` replaces what ``encoding`` cannot
-    hold.
+    ``paint`` and ``shade`` put control codes around a text only if ``color`` is set. ``safe`` replaces what ``encoding``
+    cannot hold. ``fine_color``: 16 million colours rather than 256.
     """
 
     width: int = PIPE_WIDTH
     encoding: str = "utf-8"
     color: bool = False
+    lang: Lang = "en"
+    fine_color: bool = False
 
     @classmethod
     def of(cls, stream: IO[Any], environ: Mapping[str, str] = os.environ) -> Screen:
@@ -40,11 +49,32 @@ class Screen:
             width=max(40, width),
             encoding=getattr(stream, "encoding", None) or "utf-8",
             color=terminal and not dumb and not environ.get("NO_COLOR"),
+            lang=language_of(environ),
+            fine_color=environ.get("COLORTERM") in ("truecolor", "24bit"),
         )
+
+    def say(self, key: str, **args: Any) -> str:
+        """A phrase of the catalogue in the reader's language."""
+        return phrase(key, self.lang, **args)
 
     def paint(self, text: str, style: str) -> str:
         """``text`` in a style, one of bold, dim, red, green, yellow, cyan."""
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m" if self.color and text else text
+
+    def shade(self, text: str, share: float) -> str:
+        """``text`` on a ground from dark blue (``share`` 0) to yellow (1): cividis, which the colour-blind read too."""
+        if not self.color or not text:
+            return text
+        place = min(max(share, 0.0), 1.0)
+        front = 97 if place < 0.5 else 30
+        if self.fine_color:
+            low = min(int(place * (len(_CIVIDIS) - 1)), len(_CIVIDIS) - 2)
+            part = place * (len(_CIVIDIS) - 1) - low
+            mixed = (round(a + (b - a) * part) for a, b in zip(_CIVIDIS[low], _CIVIDIS[low + 1], strict=True))
+            ground = f"48;2;{';'.join(map(str, mixed))}"
+        else:
+            ground = f"48;5;{_CIVIDIS_256[round(place * (len(_CIVIDIS_256) - 1))]}"
+        return f"\x1b[{front};{ground}m{text}\x1b[0m"
 
     def holds(self, text: str) -> bool:
         """Whether the encoding has all these characters."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
 from tokentape.study.metrics import Summary, summary
-from tokentape.views.card import card, finish_text
+from tokentape.views.card import card, finish_message
 from tokentape.views.drawing import drawn_text
-from tokentape.views.screen import Screen, columns, fit
+from tokentape.views.ribbon_text import ribbon
+from tokentape.views.screen import Screen, columns, fit, pad
 from tokentape.views.shape import TokenRow, token_rows
 from tokentape.views.sparkline import sparkline
-from tokentape.views.units import ABSENT, count, duration, percent
+from tokentape.views.units import ABSENT, duration, percent
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -35,46 +36,46 @@ def show(
     rows: int | None = ROWS,
     traces: Sequence[int] | None = None,
     figures: Summary | None = None,
+    measure: str | None = None,
 ) -> str:
     """The end card, then each trace: prompt, continuation, sparklines, a table of its tokens.
 
     ``rows`` limits each table (None shows every token); ``traces`` are the numbers of the traces to show, all by
-    default. What is left out is counted.
+    default. What is left out is counted. ``measure`` colours the continuation, where the screen has colours.
     """
     lines = [card(tape, screen, figures or summary(tape), commands=False)]
     chosen = [trace for trace in tape.traces if traces is None or trace.number in traces]
     for trace in chosen:
-        lines += ["", *_trace(trace, tape, screen, rows)]
+        lines += ["", *_trace(trace, tape, screen, rows, measure)]
     return "\n".join(lines)
 
 
-def _trace(trace: Trace, tape: Tape, screen: Screen, limit: int | None) -> list[str]:
+def _trace(trace: Trace, tape: Tape, screen: Screen, limit: int | None, measure: str | None) -> list[str]:
     found = token_rows(trace, tape)
-    title = f"sequence {trace.number}" if len(tape.traces) > 1 else ""
+    say = screen.say
+    title = say("show.sequence", n=trace.number) if len(tape.traces) > 1 else ""
     lines = [screen.paint(title, "bold")] if title else []
-    said = "" if trace.n_prompt is None else f", {count(trace.n_prompt, 'token')}"
-    lines.append(screen.paint(f"prompt{said}", "dim"))
+    prompt = say("show.prompt") if trace.n_prompt is None else say("show.prompt_of", n=trace.n_prompt)
+    lines.append(screen.paint(prompt, "dim"))
     lines += _paragraph(trace.prompt_text, screen)
-    lines.append(
-        screen.paint(
-            f"continuation, {count(len(found), 'token')}, {finish_text(trace.finish_reason, tape.state)}", "dim"
-        )
-    )
-    lines += _paragraph(trace.shown, screen)
+    finish = finish_message(trace.finish_reason, tape.state)
+    lines.append(screen.paint(say("show.continuation", n=len(found), finish=finish), "dim"))
+    coloured = None if measure is None else ribbon(trace, found, screen, measure)
+    lines += _paragraph(trace.shown, screen) if coloured is None else coloured
     if not found:
         return lines
     lines += ["", *_sparklines(found, screen), "", *_table(found[:limit], screen)]
     if limit is not None and len(found) > limit:
-        lines.append(screen.paint(f"{len(found) - limit:,} more tokens: --rows 0 shows all", "dim"))
+        lines.append(screen.paint(say("show.more", n=len(found) - limit), "dim"))
     if overshot := len(trace.overshoot["step"]):
-        lines.append(screen.paint(f"{count(overshot, 'token')} computed after the end and left out", "dim"))
+        lines.append(screen.paint(say("show.overshot", n=overshot), "dim"))
     return lines
 
 
 def _paragraph(text: str | None, screen: Screen) -> list[str]:
     """Running text, indented and folded to the screen."""
     if text is None:
-        return ["  " + screen.paint("(not recorded)", "dim")]
+        return ["  " + screen.paint(screen.say("show.not_recorded"), "dim")]
     lines = []
     for line in screen.safe(drawn_text(text, keep="\n")).split("\n"):
         lines += folded(line, screen.width - 2)
@@ -102,42 +103,47 @@ def _sparklines(found: Sequence[TokenRow], screen: Screen) -> list[str]:
     # the first entry is the time to first token: another quantity, which would flatten the gaps
     gaps = [row.gap_ns for row in found[1:]]
     surprise = [None if row.logprob is None else -row.logprob for row in found]
+    courses: list[tuple[str, Sequence[float | None], Callable[[float], str]]] = [
+        ("gap", gaps, duration),
+        ("surprise", surprise, "{:.2f}".format),
+    ]
     lines = []
-    if gaps:
-        known = [ns for ns in gaps if ns is not None]
-        lines.append(f"gap       {sparkline(gaps, screen, width)}  {duration(min(known))} to {duration(max(known))}")
-    told = [s for s in surprise if s is not None]
-    if told:
-        lines.append(f"surprise  {sparkline(surprise, screen, width)}  {min(told):.2f} to {max(told):.2f} nats")
+    for name, values, written in courses:
+        known = [value for value in values if value is not None]
+        if known:
+            low, high = written(min(known)), written(max(known))
+            ends = screen.say(f"show.{name}_ends", low=low, high=high)
+            lines.append(f"{pad(screen.say(f'show.{name}'), 8)}  {sparkline(values, screen, width)}  {ends}")
     return lines
 
 
 def _table(found: Sequence[TokenRow], screen: Screen) -> list[str]:
-    header = ["pos", "token", "ms", "logprob", "rank", "entropy"]
+    say = screen.say
+    header = [say("show.pos"), say("show.token"), "ms", "logprob", say("show.rank"), say("show.entropy")]
     align = "><>>>>"
     body = [_cells(row) for row in found]
     if any(row.rules_logprob is not None for row in found):
-        header.append("after rules")
+        header.append(say("show.after_rules"))
         align += ">"
         for cells, row in zip(body, found, strict=True):
             cells.append(_number(row.rules_logprob))
     if any(row.removed is not None for row in found):
-        header += ["allowed", "removed", "instead of"]
+        header += [say("show.allowed"), say("show.removed"), say("show.instead_of")]
         align += ">><"
         for cells, row in zip(body, found, strict=True):
             cells += [ABSENT if row.allowed is None else f"{row.allowed:,}", _number(row.removed), row.wanted or ""]
     if any(row.forced for row in found):
-        header.append("given")
+        header.append(say("show.given"))
         align += "<"
         for cells, row in zip(body, found, strict=True):
-            cells.append("rule" if row.forced else "")
+            cells.append(say("show.rule") if row.forced else "")
     body = [[screen.safe(cell) for cell in cells] for cells in body]
     for cells in body:
         cells[1] = fit(cells[1], 24, screen.choose("…", "..."))
     taken = sum(max(cell_len(row[i]) for row in [header, *body]) for i in range(len(header))) + 2 * len(header)
     left = screen.width - taken
     if left >= _MIN_CANDIDATES and any(row.candidates for row in found):
-        header.append("most likely")
+        header.append(say("show.likely"))
         align += "<"
         for cells, row in zip(body, found, strict=True):
             cells.append(_likely(row, screen, left))

@@ -1,0 +1,1 @@
+"""One catalogue of what is said to people, in English and Chinese."""

@@ -1,0 +1,82 @@
+"""The catalogue: files of phrases, each with its English and its Chinese form side by side.
+
+A key has the form ``area.what``; the file ``<area>.toml`` beside this module has the keys of one area::
+
+    ["time.caption"]
+    en = "{n} {n|step|steps}, {slowest} at most."
+    zh = "{n} 步，最慢 {slowest}。"
+
+``{name}`` is filled with an argument, ``{name|one|other}`` with the word that fits its number (``one`` for 1). Strings go in as
+they are, whole numbers with separators between thousands, None as a dash, a :class:`Message` as what it says.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any, Literal, TypeAlias
+
+__all__ = ["LANGS", "Lang", "Message", "phrase", "phrases", "places", "said"]
+
+Lang: TypeAlias = Literal["en", "zh"]
+
+LANGS: tuple[Lang, ...] = ("en", "zh")
+
+_PLACE = re.compile(r"\{(\w+)(?:\|([^|{}]*)\|([^|{}]*))?\}")
+
+ABSENT = "\N{EN DASH}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A sentence to be said in the reader's language: a key of the catalogue and what fills its places."""
+
+    key: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as plain values, for the page."""
+        filled = {name: value.as_dict() if isinstance(value, Message) else value for name, value in self.args.items()}
+        return {"key": self.key, "args": filled} if filled else {"key": self.key}
+
+
+@cache
+def phrases(lang: Lang) -> Mapping[str, str]:
+    """Every phrase of a language by its key."""
+    found: dict[str, str] = {}
+    for entry in sorted(resources.files(__package__).iterdir(), key=lambda file: file.name):
+        if entry.name.endswith(".toml"):
+            for key, forms in tomllib.loads(entry.read_text("utf-8")).items():
+                found[key] = forms[lang]
+    return found
+
+
+def phrase(key: str, lang: Lang = "en", **args: Any) -> str:
+    """What is said for a key. Raises KeyError for one that the catalogue lacks, and for a place without an argument."""
+
+    def fill(match: re.Match[str]) -> str:
+        name, one, other = match.groups()
+        value = args[name]
+        if one is not None:
+            return one if value == 1 else other
+        if value is None:
+            return ABSENT
+        if isinstance(value, Message):
+            return said(value, lang)
+        return f"{value:,}" if isinstance(value, int) else str(value)
+
+    return _PLACE.sub(fill, phrases(lang)[key])
+
+
+def said(message: Message, lang: Lang = "en") -> str:
+    """A message as text."""
+    return phrase(message.key, lang, **message.args)
+
+
+def places(template: str) -> set[str]:
+    """The names of the places in a phrase."""
+    return {match[1] for match in _PLACE.finditer(template)}
