@@ -188,6 +188,45 @@ def test_where_the_model_looked(tape: Invoke, cat: Path) -> None:
     assert all(source < told["positions"][0] for source in told["overall"]["sources"][0] if source is not None)
 
 
+@pytest.mark.parametrize("kind", ["attention", "lens", "direct"])
+def test_what_was_read_is_kept(tape: Invoke, cat: Path, kind: str) -> None:
+    done = tape("explain", cat, f"--{kind}", "--step", 0)
+    assert done.code == 0 and done.err == ""
+    told = json.loads(tape("explain", cat, f"--{kind}", "--step", 2, "--no-save", "--json").out)[kind]
+    assert told["number"] is None
+    told = json.loads(tape("explain", cat, f"--{kind}", "--all", "--json").out)[kind]
+    assert told.pop("number") == 0  # in the place of the first token's, which it says again
+    assert tape("verify", cat).code == 0
+    with tokentape.open(cat) as opened:
+        (kept,) = opened.readings
+        assert (kept.kind, kept.trace, kept.question["positions"]) == (kind, 0, list(range(5, 13)))
+        assert json.loads(json.dumps(kept.found.to_dict())) == told
+        assert kept.made["model"] == "demo" and kept.made["weights"] and kept.found.check.passed
+        assert len(opened.explanations) == 0
+
+
+def test_single_heads_are_kept_as_long_as_they_are_few(
+    tape: Invoke, cat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tape("explain", cat, "--attention", "--all").err == ""
+    monkeypatch.setattr("tokentape.explain.reading.MOST_HEAD_SOURCES", 100)
+    done = tape("explain", cat, "--attention", "--all", "--top", 11)
+    assert done.code == 0 and "of single heads no sources are kept for as many as 8 tokens" in done.err
+    with tokentape.open(cat) as opened:
+        first, second = opened.readings
+        assert first.found.head_positions.tolist() == list(range(5, 13)) == second.found.positions.tolist()
+        assert second.found.head_positions.tolist() == [] and second.found.top_k == 11
+
+
+def test_a_tape_that_cannot_be_written_to_is_read_all_the_same(
+    tape: Invoke, cat: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokentape.data.reading_rows.LONGEST_VALUE", 100)
+    done = tape("explain", cat, "--lens", "--json")
+    assert done.code == 0 and json.loads(done.out)["lens"]["number"] is None
+    assert "not kept in" in done.err and "too much for a tape" in done.err
+
+
 @pytest.mark.parametrize(
     ("flags", "idle"),
     [

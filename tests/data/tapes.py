@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from tokentape.data import KINDS, STEP_COLUMNS, Run, Setting, TapeWriter, TraceHead, candidates_json
+from tokentape.data import KINDS, STEP_COLUMNS, Piece, Run, Setting, TapeWriter, TraceHead, candidates_json
+from tokentape.data.attention import AttentionSummary, TopSources
 from tokentape.data.blocks import Draft, DraftTokens
 from tokentape.data.control import Decision, Effect, Outcome, RuleHead
 from tokentape.data.explanation import Explanation, ReplayCheck, Source
+from tokentape.data.layers import DirectAttribution, Lens
+from tokentape.data.reading import Reading
 from tokentape.data.schema import EFFECT_COLUMNS
 
 SETTING = Setting({"model": "demo", "dtype": "float32", "hostname": "somewhere", "threads": 2, "sizes": [1, 2]})
@@ -246,6 +249,128 @@ def said_by(explanation):
         "mask": np.ma.getmaskarray(explanation.relevance).tolist(),
         "relevance": explanation.relevance.compressed().tobytes(),
     }
+
+
+SEQUENCE = (0, 1, 2, 0, 1, 2, 3, 4, 5)
+"""The ids of the first trace that :func:`write_run` writes."""
+
+CHECK = ReplayCheck(3.1e-6, 0.0, 6, 1e-4, True)
+PIECES = {
+    0: Piece(0, "<s>", b"", True),
+    1: Piece(1, "한\0", b"\xff\x00", False),
+    9: Piece(9, None, "猫\u202e".encode(), False),  # which the tape itself does not name
+}
+
+
+def floats(*values):
+    """Numbers of float32, None masked."""
+    given = np.array(values, np.float64)
+    return np.ma.MaskedArray(given.astype(np.float32), np.isnan(given))
+
+
+def tops(sources, weights, kept):
+    given = np.array(sources, np.float64)
+    places = np.ma.MaskedArray(np.where(np.isnan(given), 0, given).astype(np.int32), np.isnan(given))
+    return TopSources(places, floats(*weights), floats(*kept))
+
+
+def looked(trace=0, **other):
+    """Attention before the tokens at 3 and 4 in three layers, of two heads, one head and none; heads of position 4 alone."""
+    heads = [[[0.1, 1.5], [0.7, 1e-30]], [[1 / 3, 0.0], [None, None]], [[None, None], [None, None]]]
+    found = {
+        "positions": [3, 4],
+        "ids": SEQUENCE,
+        "n_heads": (2, 1, 0),
+        "entropy": floats(*heads),
+        "sink_share": floats(*heads) / np.float32(2),
+        "nowhere": floats(*[[[None] * 2] * 2] * 3),
+        "distance": floats(*heads),
+        "layers": tops(
+            [[[0, 2], [3, 0]], [[1, None], [2, 3]], [[None] * 2] * 2],
+            [[[0.6, 0.4], [0.7, 0.2]], [[1.0, None], [0.5, 0.25]], [[None] * 2] * 2],
+            [[1.0, 0.9], [1.0, 0.75], [None, None]],
+        ),
+        "overall": tops([[0, 2], [3, 0]], [[0.6, 0.4], [0.7, 0.2]], [1.0, 0.9]),
+        "head_positions": [4],
+        "heads": tops(
+            [[[[3, 0]], [[1, None]]], [[[2, 3]], [[None] * 2]], [[[None] * 2]] * 2],
+            [[[[0.7, 0.2]], [[0.1, None]]], [[[0.5, 0.25]], [[None] * 2]], [[[None] * 2]] * 2],
+            [[[0.9], [0.1]], [[0.75], [None]], [[None], [None]]],
+        ),
+        "pieces": PIECES,
+        "check": CHECK,
+    }
+    return Reading(trace, AttentionSummary(**{**found, **other}), {"tokentape": "0.1.0", "weights": None})
+
+
+def lensed(trace=0, **other):
+    """What three layers said at 3, 5 and 8, in part unknown."""
+    ranks = np.ma.MaskedArray([[40, 2, 1], [7, 7, 7], [1, 1, 1]], [[0, 0, 0], [0, 1, 0], [0, 0, 0]])
+    logprob = np.ma.MaskedArray([[-9.5, -1 / 3, -1e-9], [-0.1, 0.0, -5e-324], [-1.0, -2.0, -3.0]], ranks.mask)
+    found = {
+        "positions": [3, 5, 8],
+        "ids": [0, 2, 5],
+        "rank": ranks,
+        "logprob": logprob,
+        "final_rank": ranks,
+        "entropy": -logprob,
+        "kl": np.ma.MaskedArray([[3.0, 1.0, 0.0]] * 3),
+        "top_ids": np.ma.MaskedArray([[[9, 1], [0, 9], [0, 1]]] * 3, np.repeat(ranks.mask[..., None], 2, -1)),
+        "top_logprob": np.ma.MaskedArray([[[-0.5, -1.5]] * 3] * 3, np.repeat(ranks.mask[..., None], 2, -1)),
+        "pieces": PIECES,
+        "agreement": 1e-7,
+        "check": CHECK,
+    }
+    return Reading(trace, Lens(**{**found, **other}), {"tokentape": "0.1.0", "weights": "ab12"})
+
+
+def added(trace=0, together=False, **other):
+    """What two blocks added to the values of the tokens at 3 and 5, the second without attention."""
+    rows = 1 if together else 2
+    blocks = np.array([[1.5, -0.25], [0.1, 1e300]])[:rows]
+    absent = np.array([[0, 1]] * rows)
+    attention = np.ma.MaskedArray(np.array([[0.5, 7.0], [0.3, 7.0]])[:rows], absent)
+    found = {
+        "kind": "logit",
+        "together": together,
+        "targets": [3, 5],
+        "target_ids": [0, 2],
+        "foil_ids": None,
+        "value": blocks.sum(1) + 2.0,
+        "entry": np.full(rows, 1.0),
+        "blocks": blocks,
+        "bias": np.full(rows, 0.75),
+        "curvature": np.full(rows, 0.25),
+        "residual": np.zeros(rows),
+        "attention": attention,
+        "mlp": np.ma.MaskedArray(blocks - attention.filled(0.0)),
+        "other": np.zeros((rows, 2)),
+        "heads": np.ma.MaskedArray(np.full((rows, 2, 2), 0.25), np.repeat(absent[..., None], 2, -1)),
+        "unsplit": {1: "it is a puzzle"},
+        "pieces": PIECES,
+        "agreement": None,
+        "check": None,
+    }
+    return Reading(trace, DirectAttribution(**{**found, **other}), {})
+
+
+def read_by(reading):
+    """Everything that a reading says, bits of floats included, as plain values that can be compared."""
+
+    def bits(value):
+        if isinstance(value, np.ndarray):
+            mask, data = np.ma.getmaskarray(value), np.ma.getdata(value)
+            return value.dtype.str, value.shape, mask.tobytes(), data[~mask].tobytes()
+        if isinstance(value, TopSources):
+            return {name: bits(one) for name, one in vars(value).items()}
+        return dict(value) if hasattr(value, "keys") else value
+
+    return (
+        reading.trace,
+        reading.kind,
+        dict(reading.made),
+        {name: bits(one) for name, one in vars(reading.found).items()},
+    )
 
 
 def control_of(trace):

@@ -35,7 +35,7 @@ from tokentape.data import SCHEMA_VERSION, Run, Setting, TapeWriter, TraceHead, 
 from tokentape.data.annex import add_explanations
 from tokentape.data.blocks import Draft, DraftTokens
 from tokentape.data.control import ACTIONS, Decision, Effect, Outcome, RuleHead
-from tokentape.data.schema import EFFECT_COLUMNS
+from tokentape.data.schema import EFFECT_COLUMNS, LAID_OUT_SINCE
 from tokentape.errors import DamagedTape, UsageError
 
 HERE = Path(__file__).parent
@@ -610,20 +610,20 @@ def test_a_damaged_block_of_version_3_is_not_brought_up_to_date(killed):
 
 @pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
 def test_an_older_tape_that_is_open_while_it_is_resumed(tmp_path, version):
-    """Its packs are taken away, and made anew when it is closed; whoever has it open reads the rows."""
+    """Packs of another layout are taken away, and made anew when it is closed; whoever has it open reads the rows."""
     path = shutil.copy(HERE / "golden" / f"v{version}.tape", tmp_path / "cat.tape")
     with open_tape(path) as tape, open_tape(path) as later:
         assert len(tape) == len(later) == 4
         truth = tape.traces[0].text, tape.columns("step")["cpu_ns"].tolist()
+        last, candidates = tape.traces[2].text, tape.candidates.ids.tolist()
         writer = TapeWriter.resume(path)
         assert (later.traces[0].text, later.columns("step")["cpu_ns"].tolist()) == truth
         writer.close().close()
-        assert later.traces[2].text == tape.traces[3].text + "<b>'\"" == truth[0]
-        assert later.candidates.ids.shape == (24, 3)
+        assert later.traces[2].text == last and later.candidates.ids.tolist() == candidates
     assert verify(path) == []
 
 
-@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+@pytest.mark.parametrize("version", range(1, LAID_OUT_SINCE))
 @pytest.mark.parametrize(
     "change",
     [

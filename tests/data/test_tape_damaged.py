@@ -9,10 +9,23 @@ import struct
 from pathlib import Path
 
 import pytest
-from tapes import SETTING, alter, control_of, explained, explained_together, said_by, write_run, write_tape
+from tapes import (
+    SETTING,
+    added,
+    alter,
+    control_of,
+    explained,
+    explained_together,
+    lensed,
+    looked,
+    read_by,
+    said_by,
+    write_run,
+    write_tape,
+)
 
 from tokentape.data import SCHEMA_VERSION, TapeWriter, open_tape, verify
-from tokentape.data.annex import add_explanations
+from tokentape.data.annex import add_explanations, add_readings
 from tokentape.errors import DamagedTape, NewerTape, NotATape, TapeError, UsageError
 
 FLIPS = 300
@@ -24,6 +37,7 @@ def sound(tmp_path_factory):
     """The bytes of a finished tape of a few pages, packs and every table among them."""
     path = write_tape(tmp_path_factory.mktemp("sound") / "cat.tape", n_runs=3, n_steps=12, ruled=True)
     add_explanations(path, [explained(), explained_together()])
+    add_readings(path, [looked(), lensed(), added()])
     return path.read_bytes()
 
 
@@ -44,6 +58,7 @@ def decoded(path):
             said.append({name: column.tolist() for name, column in tape.columns(series).items()})
         said.append(tape.candidates.ids.tolist())
         said.append([said_by(explanation) for explanation in tape.explanations])
+        said.append([read_by(reading) for reading in tape.readings])
         return said
 
 

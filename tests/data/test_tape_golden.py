@@ -12,10 +12,14 @@ from tapes import (
     DECISIONS,
     OUTCOMES,
     RULES,
+    added,
     control_of,
     effects_of,
     explained,
     explained_together,
+    lensed,
+    looked,
+    read_by,
     said_by,
     write_tape,
 )
@@ -32,7 +36,7 @@ from tokentape.data import (
     verify,
 )
 from tokentape.data.migrations import MIGRATIONS
-from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE
+from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, READ_SINCE
 
 GOLDEN = Path(__file__).parent / "golden"
 VERSIONS = sorted(path for path in GOLDEN.glob("v*.tape") if path.stem[1:].isdigit())
@@ -49,7 +53,7 @@ def test_there_is_one_for_each_version():
 @pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
 def test_golden_tape(path, tmp_path):
     copied = shutil.copy(path, tmp_path / "cat.tape")
-    assert path.stat().st_size < 100_000
+    assert path.stat().st_size < 120_000
     assert verify(copied) == []
     with open_tape(copied) as tape:
         assert (tape.state, len(tape), len(tape.runs)) == ("complete", 4, 2)
@@ -67,6 +71,8 @@ def test_golden_tape(path, tmp_path):
         assert tape.pieces[3].token == "Ġcat"
         expected = [explained(), explained_together()] if version_of(path) >= EXPLAINED_SINCE else []
         assert [said_by(found) for found in tape.explanations] == [said_by(one) for one in expected]
+        known = [looked(), lensed(), added()] if version_of(path) >= READ_SINCE else []
+        assert [read_by(found) for found in tape.readings] == [read_by(one) for one in known]
         ruled = RULES if version_of(path) >= CONTROLLED_SINCE else ()
         assert [run.rules for run in tape.runs] == [(), ruled]
     assert shutil.copy(path, tmp_path / "again.tape").read_bytes() == copied.read_bytes(), "reading changed the file"

@@ -7,12 +7,13 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.core import ParameterSource
 
 from tokentape.cli.completion import complete_tapes
+from tokentape.cli.explain_more import evaluate, reading, report_reading
 from tokentape.cli.output import document, json_option, print_document, print_lines
 from tokentape.cli.replaying import checked_replay, loaded_model, model_options, progress_line, uncollected
 from tokentape.cli.sections import SectionedCommand, in_section
@@ -21,6 +22,7 @@ from tokentape.errors import UsageError
 
 if TYPE_CHECKING:
     from tokentape.data.explanation import Explanation
+    from tokentape.data.reading import Reading, ReadingKind
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
     from tokentape.explain.explaining import Asked
@@ -36,11 +38,12 @@ Examples:
   tokentape explain cat.tape --against floor             # why mat and not floor?
   tokentape explain cat.tape --span 0..4 --by word       # some steps as one answer, its sources words
   tokentape explain cat.tape --all --method attn_lrp
-  tokentape explain cat.tape --attention                 # where it looked, layer by layer
+  tokentape explain cat.tape --attention --all           # where it looked before each token
+  tokentape explain cat.tape --lens                      # what each layer would have said
   tokentape explain cat.tape --evaluate                  # which method tells the truth about this tape?
 """
 
-OTHER_ANSWERS = {
+OTHER_ANSWERS: dict[ReadingKind | Literal["evaluate"], tuple[str, ...]] = {
     "attention": ("against", "kind", "method", "pairs", "by"),
     "lens": ("against", "kind", "method", "pairs", "by", "top"),
     "direct": ("method", "pairs", "by", "top"),
@@ -64,7 +67,7 @@ _answer = partial(in_section, "Answer")
 @_target("--step", type=int, metavar="N", help="The step whose token is asked about; the first unless given.")
 @_target("--position", type=int, metavar="P", help="The same by the token's position, as `show` lists it.")
 @_target("--span", metavar="A..B", help="Tokens of these steps, as one answer.")
-@_target("--all", "every", is_flag=True, help="Every generated token, a line each.")
+@_target("--all", "every", is_flag=True, help="Every generated token.")
 @_target("--against", metavar="TOKEN", help="Why not this token instead? A text of one token.")
 @_target(
     "--target", "kind", type=click.Choice(["logit", "logprob"]), default="logit", show_default=True,
@@ -89,13 +92,15 @@ def command(file: Path, as_json: bool, **given: Any) -> None:
     """Say why the tokens of FILE were chosen: what each rests on.
 
     FILE is a tape. Its ids are played through the model once more, and the replay is checked against the recorded
-    log-probabilities; one that disagrees is not explained unless you insist. What tokens rest on is kept in FILE.
+    log-probabilities; one that disagrees is not explained unless you insist. The answer is kept in FILE (what --evaluate
+    measures is not).
 
     Every method answers another question; what each can and cannot prove is in docs/explanation/relevance.md.
     """
     if given["method"] == "list":
         _list_methods(as_json)
         return
+    from tokentape.data.explanation import Explanation
     from tokentape.data.tape import open_tape
 
     other = next((name for name in OTHER_ANSWERS if given[name]), None)
@@ -106,17 +111,22 @@ def command(file: Path, as_json: bool, **given: Any) -> None:
         with uncollected():
             asked = _asked(trace, given)  # what cannot be answered is refused before a model is loaded
             causal = loaded_model(tape, given, quiet=as_json)
-        if other is not None:
-            from tokentape.cli import explain_more
-
-            getattr(explain_more, other)(tape, trace, causal, asked, given, as_json=as_json)
+        found: Explanation | Reading
+        if other == "evaluate":
+            evaluate(tape, trace, causal, asked, given, as_json=as_json)
             return
-        found = _explained(tape, trace, causal, asked, given, quiet=as_json)
+        if other is not None:
+            found = reading(other, tape, trace, causal, asked, given, quiet=as_json)
+        else:
+            found = _explained(tape, trace, causal, asked, given, quiet=as_json)
     kept = None if given["no_save"] else _kept(file, found)
-    _report(file, found, kept, causal, given, as_json=as_json)
+    if isinstance(found, Explanation):
+        _report(file, found, kept, causal, given, as_json=as_json)
+    else:
+        report_reading(file, found, kept, given, as_json=as_json)
 
 
-def _refuse_idle_options(other: str) -> None:
+def _refuse_idle_options(other: ReadingKind | Literal["evaluate"]) -> None:
     """Refuse what was given on the command line and would change nothing."""
     context = click.get_current_context()
     flags = {option.name: option.opts[0] for option in context.command.params}
@@ -245,13 +255,16 @@ def _pass_ns(replay: Replay, position: int) -> int:
     return min(took)
 
 
-def _kept(file: Path, found: Explanation) -> int | None:
+def _kept(file: Path, found: Explanation | Reading) -> int | None:
     """Its number in the tape; None, said on stderr, where the tape cannot be written to: the answer is not lost for that."""
-    from tokentape.data.annex import add_explanations
+    from tokentape.data.annex import add_explanations, add_readings
+    from tokentape.data.explanation import Explanation
     from tokentape.errors import TokentapeError
 
     try:
-        return add_explanations(file, [found])[0]
+        if isinstance(found, Explanation):
+            return add_explanations(file, [found])[0]
+        return add_readings(file, [found])[0]
     except TokentapeError as error:
         click.echo(f"not kept in {file}: {error.what} ({error.why})", err=True)
         return None

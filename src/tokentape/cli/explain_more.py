@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import click
 
 from tokentape.cli.output import document, print_document, print_lines
 from tokentape.cli.replaying import checked_replay, progress_line
 
 if TYPE_CHECKING:
+    from tokentape.data.reading import Found, Reading, ReadingKind
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
     from tokentape.explain.explaining import Asked
@@ -17,60 +21,62 @@ if TYPE_CHECKING:
     from tokentape.explain.replay import Replay
     from tokentape.models.causal import CausalModel
 
-__all__ = ["attention", "direct", "evaluate", "lens"]
+__all__ = ["evaluate", "reading", "report_reading"]
+
+DOING = {"attention": ("looking", "layers"), "lens": ("reading layers", "tokens"), "direct": ("taking apart", "layers")}
+"""What is said while a reading is made, and of what it is so many."""
 
 MOST_TARGETS = 40
 """Tokens of a trace that methods are held against, evenly spread, unless some are named."""
 
 
-def attention(
-    tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool
-) -> None:
-    """Print where the model looked before each of the targets."""
-    from tokentape.explain.attention.summary import attend
-    from tokentape.views.attention_text import attention_text
-    from tokentape.views.screen import Screen
+def reading(
+    kind: ReadingKind,
+    tape: Tape,
+    trace: Trace,
+    causal: CausalModel,
+    asked: Asked,
+    given: dict[str, Any],
+    *,
+    quiet: bool,
+) -> Reading:
+    """Where the model looked before each of the targets, what its layers said there, or what they added to its value."""
+    from tokentape.explain.reading import read
 
-    replay = checked_replay(tape, trace, causal, unchecked=given["unchecked"], quiet=as_json)
-    with progress_line("looking", "layers", quiet=as_json) as progress:
-        found = attend(replay, steps=asked.targets, top_k=given["top"], progress=progress).rows(asked.targets)
+    replay = checked_replay(tape, trace, causal, unchecked=given["unchecked"], quiet=quiet)
+    with progress_line(*DOING[kind], quiet=quiet) as progress:
+        return read(kind, trace, replay, asked, top_k=given["top"], progress=progress)
+
+
+def report_reading(file: Path, reading: Reading, kept: int | None, given: dict[str, Any], *, as_json: bool) -> None:
+    """Print it, with its number in the tape as JSON; what is not in it is told on stderr."""
+    if reading.kind == "attention" and not reading.question["heads"]:
+        n = len(reading.question["positions"])
+        click.echo(
+            f"of single heads no sources are kept for as many as {n:,} tokens; ask for fewer: --span 0..99", err=True
+        )
     if as_json:
-        print_document(document("explain", tape=str(tape.path), attention=found.to_dict()))
-    else:
-        print_lines(attention_text(found, Screen.of(sys.stdout), top=given["top"]))
-
-
-def lens(tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool) -> None:
-    """Print what each layer would have said at each of the targets."""
-    from tokentape.explain.layers.lens import lens as read_lens
-    from tokentape.views.lens_text import lens_text
-    from tokentape.views.screen import Screen
-
-    replay = checked_replay(tape, trace, causal, unchecked=given["unchecked"], quiet=as_json)
-    found = read_lens(replay, asked.targets)
-    if as_json:
-        print_document(document("explain", tape=str(tape.path), lens=found.to_dict()))
-    else:
-        print_lines(lens_text(found, Screen.of(sys.stdout)))
-
-
-def direct(
-    tape: Tape, trace: Trace, causal: CausalModel, asked: Asked, given: dict[str, Any], *, as_json: bool
-) -> None:
-    """Print what each part of each block added to the value of each target."""
-    from tokentape.explain.explaining import question_of
-    from tokentape.explain.layers.direct import direct as added
-    from tokentape.views.lens_text import direct_text
-    from tokentape.views.screen import Screen
-
-    replay = checked_replay(tape, trace, causal, unchecked=given["unchecked"], quiet=as_json)
-    found = added(replay, question_of(replay, asked)[0])
-    if as_json:
-        print_document(document("explain", tape=str(tape.path), direct=found.to_dict()))
+        told = {**reading.found.to_dict(), "number": kept}
+        print_document(document("explain", tape=str(file), **{reading.kind: told}))
         return
+    print_lines(_text(reading.found, given))
+    if kept is not None and sys.stdout.isatty():
+        click.echo(f"kept in {file}; next: tokentape view {file}", err=True)
+
+
+def _text(found: Found, given: dict[str, Any]) -> str:
+    from tokentape.data.attention import AttentionSummary
+    from tokentape.data.layers import Lens
+    from tokentape.views.attention_text import attention_text
+    from tokentape.views.lens_text import direct_text, lens_text
+    from tokentape.views.screen import Screen
+
     screen = Screen.of(sys.stdout)
-    rows = 1 if asked.together else len(asked.targets)
-    print_lines("\n\n".join(direct_text(found, screen, row) for row in range(rows)))
+    if isinstance(found, AttentionSummary):
+        return attention_text(found, screen, top=given["top"])
+    if isinstance(found, Lens):
+        return lens_text(found, screen)
+    return "\n\n".join(direct_text(found, screen, row) for row in range(len(found.value)))
 
 
 def evaluate(

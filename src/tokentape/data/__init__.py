@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from tokentape.data.annex import add_explanations
+from tokentape.data.annex import add_explanations, add_readings
 from tokentape.data.explanation import Explanation, ReplayCheck, Source
 from tokentape.data.packing import candidates_json
+from tokentape.data.reading import Reading
 from tokentape.data.request import FINISH_REASONS, Request, Run, TraceHead
 from tokentape.data.schema import CANDIDATE_COLUMNS, KINDS, SCHEMA_VERSION, SERIES, STEP_COLUMNS, TOKEN_COLUMNS, Column
 from tokentape.data.setting import NOTED, Setting
@@ -29,6 +30,7 @@ __all__ = [
     "Explanation",
     "Piece",
     "Problem",
+    "Reading",
     "RecordedRun",
     "ReplayCheck",
     "Request",
@@ -40,6 +42,7 @@ __all__ = [
     "Trace",
     "TraceHead",
     "add_explanations",
+    "add_readings",
     "candidates_json",
     "open_tape",
     "verify",

@@ -1,4 +1,4 @@
-"""What is added to a tape after it was finished: explanations.
+"""What is added to a tape after it was finished: explanations and readings.
 
 A recorder marks its tape and appends for as long as it lives. Here nothing grows: one transaction holds the new rows, the hashes
 that cover them and, in a tape of an older schema, the tables themselves. A process killed at any moment leaves the tape as it
@@ -10,28 +10,33 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 import tokentape.data.files as files
-from tokentape.data.consistency import explanation_problems, sequence_ids
+from tokentape.data.consistency import Problem, explanation_problems, reading_problems, sequence_ids
 from tokentape.data.database import Database, connect, understood, written
 from tokentape.data.explanation import Explanation
 from tokentape.data.manifest import manifest_problems, write_manifest
 from tokentape.data.migrations import apply_missing
 from tokentape.data.packing import UNPACKED, pack_run
+from tokentape.data.reading import Reading
+from tokentape.data.reading_rows import put_reading
 from tokentape.data.relevance import put_explanation
 from tokentape.data.schema import LAID_OUT_SINCE
 from tokentape.data.store import TapeWriter, fold
 from tokentape.data.tape import Tape, open_tape
-from tokentape.data.trace import Trace
 from tokentape.data.verification import check
 from tokentape.errors import DamagedTape, RecordingError, TapeBusy, UsageError
 
-__all__ = ["add_explanations"]
+__all__ = ["add_explanations", "add_readings"]
+
+Ids = npt.NDArray[np.int64]
+Added = TypeVar("Added", Explanation, Reading)
 
 
 def add_explanations(path: str | os.PathLike[str], explanations: Iterable[Explanation]) -> list[int]:
@@ -42,12 +47,31 @@ def add_explanations(path: str | os.PathLike[str], explanations: Iterable[Explan
     an older schema is brought up to date. Raises UsageError (no such file, not writable, a trace or position that the
     tape does not have), TapeBusy, NotATape, NewerTape, DamagedTape, RecordingError.
     """
-    given = list(explanations)
+    return _added(path, list(explanations), "an explanation", explanation_problems, put_explanation)
+
+
+def add_readings(path: str | os.PathLike[str], readings: Iterable[Reading]) -> list[int]:
+    """Put readings into a finished tape, all or none; returns their numbers in the order given.
+
+    One that says all that older ones of its kind and trace say (:func:`tokentape.data.reading.covers`) takes their place, and the
+    number of the first of them. Otherwise as :func:`add_explanations`, which raises the same.
+    """
+    return _added(path, list(readings), "a reading", reading_problems, put_reading)
+
+
+def _added(
+    path: str | os.PathLike[str],
+    given: Sequence[Added],
+    noun: str,
+    problems: Callable[[Added, Ids], Iterable[Problem]],
+    put: Callable[[sqlite3.Connection, Added], int],
+) -> list[int]:
     with open_tape(path) as tape:
         if tape.state == "recording":
             raise files.busy(files.destination(path))
-        for explanation in given:
-            _refuse_stranger(explanation, tape)
+        for one in given:
+            ids = _ids_of(one.trace, tape, noun)
+            _refuse_stranger(noun, problems(one, ids))
     if not given:
         return []
     place = files.destination(path)
@@ -59,10 +83,10 @@ def add_explanations(path: str | os.PathLike[str], explanations: Iterable[Explan
             raise files.busy(place)
         database = Database(str(place), lambda: connect(place, writing=True))
         with contextlib.closing(database):
-            return _add(database, given)
+            return _put(database, lambda connection: [put(connection, one) for one in given])
 
 
-def _add(database: Database, explanations: list[Explanation]) -> list[int]:
+def _put(database: Database, put: Callable[[sqlite3.Connection], list[int]]) -> list[int]:
     with database.transaction() as connection:
         (version,) = connection.execute("pragma user_version").fetchone()
         with understood(database.name):
@@ -76,31 +100,31 @@ def _add(database: Database, explanations: list[Explanation]) -> list[int]:
         apply_missing(connection)
         for (run,) in connection.execute(UNPACKED).fetchall():
             pack_run(connection, run)
-        numbers = [put_explanation(connection, explanation) for explanation in explanations]
+        numbers = put(connection)
         write_manifest(connection)
     with database.connection() as connection:
         fold(connection)
     return numbers
 
 
-def _refuse_stranger(explanation: Explanation, tape: Tape) -> None:
-    """Raise UsageError for what is about another tape."""
-    if not 0 <= explanation.trace < len(tape):
+def _ids_of(number: int, tape: Tape, noun: str) -> Ids:
+    """The ids of a trace; raises UsageError where the tape has none of that number."""
+    if not 0 <= number < len(tape):
         raise UsageError(
-            f"an explanation of trace {explanation.trace} does not belong here",
+            f"{noun} of trace {number} does not belong here",
             why=f"the tape has {len(tape)} traces, counted from 0",
-            fix="add it to the tape whose trace was explained",
+            fix="add it to the tape whose trace was replayed",
         )
-    for problem in explanation_problems(explanation, _ids(tape.traces[explanation.trace])):
-        raise UsageError(
-            "an explanation does not fit its trace",
-            why=problem.what,
-            fix="add it to the tape whose trace was explained",
-        )
-
-
-def _ids(trace: Trace) -> npt.NDArray[np.int64]:
+    trace = tape.traces[number]
     return sequence_ids(trace.n_prompt, trace.prompt_ids, trace.tokens["position"].data, trace.tokens["id"].filled(-1))
+
+
+def _refuse_stranger(noun: str, problems: Iterable[Problem]) -> None:
+    """Raise UsageError for what is about another trace."""
+    for problem in problems:
+        raise UsageError(
+            f"{noun} does not fit its trace", why=problem.what, fix="add it to the tape whose trace was replayed"
+        )
 
 
 def _refuse_read_only(place: Path) -> None:

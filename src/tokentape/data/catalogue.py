@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tokentape.data.schema import CONTROLLED_SINCE, EFFECT_COLUMNS, EXPLAINED_SINCE, STEP_COLUMNS, TOKEN_COLUMNS, Column
+from tokentape.data.schema import (
+    CONTROLLED_SINCE,
+    EFFECT_COLUMNS,
+    EXPLAINED_SINCE,
+    READ_SINCE,
+    STEP_COLUMNS,
+    TOKEN_COLUMNS,
+    Column,
+)
 
 __all__ = ["TABLES", "VIEWS", "Table"]
 
@@ -189,6 +197,21 @@ TABLES: tuple[Table, ...] = (
             _always("relevance", "json", "a number for each source, in the unit of `value`; null where the target cannot see it"),
         ),
         since=EXPLAINED_SINCE,
+    ),
+    Table(
+        "reading",
+        "What was read off the model by playing a trace again: where it looked, what its layers would have said, what they added. "
+        "An answer that says all that an older one of the same kind and trace says takes its place.",
+        ("number",),
+        (
+            _always("number", "i8", "number of the reading"),
+            _always("trace", "i8", "number of the trace"),
+            _always("kind", "text", "`attention`, `lens` (the logit lens) or `direct` (direct logit attribution)"),
+            _always("question", "json", "what was asked: `positions`; `top_k` and `heads`; `of`, `against` and `together`"),
+            _always("made", "json", "with what: versions, model, hash of its weights"),
+            _always("body", "blob", "the answer: JSON, deflated (zlib); `json.loads(zlib.decompress(body))` in Python"),
+        ),
+        since=READ_SINCE,
     ),
     Table(
         "rule",

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from tokentape.data.attention import AttentionSummary
 from tokentape.data.control import ACTIONS, OUTCOMES, Decision, Outcome
 from tokentape.data.explanation import Explanation
+from tokentape.data.layers import DirectAttribution, Lens
 from tokentape.data.packing import NO_TEXT
+from tokentape.data.reading import Reading
 from tokentape.data.schema import KINDS, SERIES
-from tokentape.data.trace import Columns
+from tokentape.data.trace import Columns, Masked
 
 __all__ = [
     "Problem",
@@ -21,6 +24,7 @@ __all__ = [
     "explanation_problems",
     "joint_problems",
     "outcome_problems",
+    "reading_problems",
     "recorded_ids",
     "sequence_ids",
     "step_problems",
@@ -29,6 +33,9 @@ __all__ = [
 
 TOLERANCE = 1e-6
 """A log-probability may exceed 0, and an entropy fall below it, by so much: the rounding of float32."""
+
+SLACK = 1e-2
+"""Weights of attention, computed in half a precision, add up to 1 within so much."""
 
 BITS = {series: {column.name: i for i, column in enumerate(columns)} for series, columns in SERIES.items()}
 
@@ -197,3 +204,65 @@ def explanation_problems(explanation: Explanation, ids: npt.NDArray[np.int64]) -
             where,
             f"its target at position {position} is token {own}, and trace {explanation.trace} has token {there[place]} there",
         )
+
+
+def reading_problems(reading: Reading, ids: npt.NDArray[np.int64]) -> Iterator[Problem]:
+    """Positions of a reading are those of its trace, whose ids are ``ids`` (-1: not known), and its figures are possible."""
+    where = f"reading {reading.number}" if reading.number is not None else "reading"
+    positions = np.array(reading.question["positions"], np.int64)
+    if not len(positions) or positions[0] < 1 or (np.diff(positions) <= 0).any():
+        yield Problem(where, f"its positions {positions.tolist()[:8]} are not in ascending order, from 1 on")
+        return
+    match reading.found:
+        case AttentionSummary() as found:
+            named, own, checks = np.arange(len(found.ids)), found.ids, _attention_checks(found)
+        case Lens() as found:
+            named, own, checks = positions, found.ids, _lens_checks(found)
+        case found:
+            named, own, checks = positions, found.target_ids, _direct_checks(found)
+    last = max(int(positions[-1]), *named[-1:].tolist())
+    if last >= len(ids):
+        yield Problem(where, f"it names position {last} of trace {reading.trace}, which has {len(ids)} tokens")
+        return
+    place = _first((ids[named] >= 0) & (ids[named] != own))
+    if place is not None:
+        there = ids[named[place]]
+        said = f"token {own[place]} at position {named[place]}, and trace {reading.trace} has token {there} there"
+        yield Problem(where, f"it has {said}")
+    yield from (Problem(where, what) for wrong, what in checks if np.ma.filled(wrong, False).any())
+
+
+Check = tuple[npt.NDArray[np.bool_] | Masked, str]
+
+
+def _attention_checks(found: AttentionSummary) -> Iterator[Check]:
+    yield ~np.isin(found.head_positions, found.positions), "it has heads of a position that it does not have"
+    yield found.positions >= len(found.ids), "it has rows past its tokens"
+    for tops, rows in (
+        (found.layers, found.positions),
+        (found.overall, found.positions),
+        (found.heads, found.head_positions),
+    ):
+        yield (tops.sources < 0) | (tops.sources >= rows[:, None]), "it has sources that its rows cannot see"
+        yield (tops.weights < 0) | (tops.weights > 1 + SLACK), "it has weights beside 0 .. 1"
+        yield (tops.kept < 0) | (tops.kept > 1 + SLACK), "it has kept more than all of a row, or less than nothing"
+    yield (found.entropy < -SLACK) | (found.distance < -SLACK), "it has an entropy or a distance below 0"
+    for share in (found.sink_share, found.nowhere):
+        yield (share < 0) | (share > 1 + SLACK), "it has shares beside 0 .. 1"
+
+
+def _lens_checks(found: Lens) -> Iterator[Check]:
+    yield (found.rank < 1) | (found.final_rank < 1), "it has a rank below 1"
+    yield found.top_ids < 0, "it has an id below 0"
+    yield found.logprob > TOLERANCE, "it has a log-probability above 0"
+    yield found.top_logprob > TOLERANCE, "it has a log-probability above 0"
+    yield (found.entropy < -TOLERANCE) | (found.kl < -TOLERANCE), "it has an entropy or a divergence below 0"
+
+
+def _direct_checks(found: DirectAttribution) -> Iterator[Check]:
+    beside = found.entry + found.bias + found.curvature + found.residual
+    moved = np.abs(beside) + np.abs(found.blocks).sum(1) + np.abs(found.value)
+    yield np.abs(found.value - beside - found.blocks.sum(1)) > TOLERANCE * moved, "its parts do not add up to its value"
+    parts = [np.ma.filled(part, 0.0) for part in (found.attention, found.mlp, found.other)]
+    apart = np.abs(found.blocks - np.sum(parts, 0))
+    yield apart > TOLERANCE * np.sum(np.abs(parts), 0), "the parts of a block do not add up to it"

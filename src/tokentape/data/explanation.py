@@ -14,9 +14,10 @@ import numpy.typing as npt
 from tokentape.data.columns import frozen
 from tokentape.data.json_text import as_json
 from tokentape.data.trace import Masked
+from tokentape.display import Displayed
 from tokentape.errors import UsageError
 
-__all__ = ["EXPLAINED", "SOURCE_KINDS", "Explanation", "Kind", "ReplayCheck", "Source", "Unit"]
+__all__ = ["EXPLAINED", "SOURCE_KINDS", "Explanation", "Kind", "ReplayCheck", "Source", "Unit", "fixed_json"]
 
 Kind = Literal["logit", "foil", "logprob"]
 EXPLAINED: tuple[Kind, ...] = get_args(Kind)
@@ -93,7 +94,7 @@ class ReplayCheck:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Displayed):
     """Relevance of sources ``[S]`` for targets ``[n]``, found by replaying one trace.
 
     ``trace`` is the trace's number, ``method`` the method's name, ``options`` what held for it (JSON-able), ``kind`` one of
@@ -157,7 +158,7 @@ class Explanation:
         entries = {name: _finite(f"ledger {name!r}", entry, len(last)) for name, entry in self.ledger.items()}
         fixed["ledger"] = MappingProxyType(entries)
         for name in ("options", "made", "passes", "notes"):
-            fixed[name] = _plain(name, getattr(self, name))
+            fixed[name] = fixed_json(f"{name!r} of an explanation", getattr(self, name))
         for name, value in fixed.items():
             object.__setattr__(self, name, value)
 
@@ -283,9 +284,12 @@ def _finite(what: str, values: Any, n: int) -> npt.NDArray[np.float64]:
     return array
 
 
-def _plain(what: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A copy as a tape gives it back: through JSON, names in order, so that equal ones are written alike."""
-    return MappingProxyType(json.loads(as_json(_sorted(dict(values)), f"{what!r} of an explanation")))
+def fixed_json(what: str, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A copy as a tape gives it back: through JSON, names in order, so that equal ones are written alike.
+
+    Raises UsageError, naming ``what``, where JSON cannot hold it.
+    """
+    return MappingProxyType(json.loads(as_json(_sorted(dict(values)), what)))
 
 
 def _sorted(value: Any) -> Any:

@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from tokentape.data.columns import frozen
 from tokentape.data.explanation import ReplayCheck
+from tokentape.data.json_text import shortest
 from tokentape.data.trace import Masked, Piece
 from tokentape.errors import UsageError
 
-__all__ = ["DirectAttribution", "Lens", "fix_plain", "plain"]
+__all__ = ["DirectAttribution", "Lens", "beside_arrays", "fix_plain", "plain", "refuse_infinite", "refuse_shape"]
 
 _NULL = {"f": np.nan, "i": np.iinfo(np.int64).min}
 """What lies under a mask."""
@@ -163,7 +164,7 @@ def fix_plain(
     for name in names:
         array = np.ma.getdata(getattr(value, name)).astype(dtype)
         shape = array.shape if shape is None else shape
-        _refuse_shape(name, array.shape, shape)
+        refuse_shape(name, array.shape, shape)
         array.flags.writeable = False
         object.__setattr__(value, name, array)
 
@@ -173,13 +174,14 @@ def _fix_masked(value: Any, names: Iterable[str], shape: tuple[int, ...], kind: 
     for name in names:
         given = getattr(value, name)
         data, mask = np.ma.getdata(given), np.ma.getmaskarray(given).copy()
-        _refuse_shape(name, data.shape, shape)
+        refuse_shape(name, data.shape, shape)
         filled = np.where(mask, 0, data).astype(np.float64 if kind == "f" else np.int64)
         filled[mask] = _NULL[kind]
         object.__setattr__(value, name, frozen(filled, mask))
 
 
-def _refuse_shape(name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+def refuse_shape(name: str, found: tuple[int, ...], wanted: tuple[int, ...]) -> None:
+    """Raise UsageError where the array ``name`` has the shape ``found`` and not the one that is wanted."""
     if found != wanted:
         raise UsageError(
             f"{name} has the shape {list(found)}, not {list(wanted)}",
@@ -202,7 +204,7 @@ def plain(value: Any) -> dict[str, Any]:
     for one in fields(value):
         given = getattr(value, one.name)
         if isinstance(given, np.ndarray):
-            found[one.name] = given.tolist()
+            found[one.name] = _listed(given)
         elif is_dataclass(given):
             found[one.name] = plain(given)
         elif isinstance(given, Mapping):
@@ -212,6 +214,14 @@ def plain(value: Any) -> dict[str, Any]:
     return found
 
 
+def _listed(array: npt.NDArray[Any]) -> list[Any]:
+    """Nested lists; of a float32 the digits that it has, not those of the double beside it."""
+    if array.dtype == np.float32:
+        array = np.ma.MaskedArray(shortest(np.ma.getdata(array)), np.ma.getmaskarray(array))
+    listed: list[Any] = array.tolist()
+    return listed
+
+
 def _entry(entry: Any) -> Any:
     return [entry.token, entry.bytes.hex(), entry.special] if isinstance(entry, Piece) else entry
 
@@ -219,13 +229,16 @@ def _entry(entry: Any) -> Any:
 def _unpacked(plain: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a value from what :func:`plain` gave."""
     found = {name: _array(given) if isinstance(given, list) else given for name, given in plain.items()}
-    if plain["check"] is not None:
-        found["check"] = ReplayCheck(**plain["check"])
-    found["pieces"] = {
+    return {**found, **beside_arrays(plain)}
+
+
+def beside_arrays(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The check and the pieces from what :func:`plain` gave."""
+    pieces = {
         int(i): Piece(int(i), token, bytes.fromhex(raw), special)
         for i, (token, raw, special) in plain["pieces"].items()
     }
-    return found
+    return {"check": None if plain["check"] is None else ReplayCheck(**plain["check"]), "pieces": pieces}
 
 
 def _array(nested: list[Any]) -> Masked:
@@ -234,5 +247,12 @@ def _array(nested: list[Any]) -> Masked:
     mask = np.array([entry is None for entry in entries.ravel()], np.bool_).reshape(entries.shape)
     whole = all(isinstance(entry, int) for entry in entries[~mask].ravel())
     data = np.where(mask, 0, entries).astype(np.int64 if whole else np.float64)
+    refuse_infinite(data)
     masked: Masked = np.ma.MaskedArray(data, mask)
     return masked
+
+
+def refuse_infinite(data: npt.NDArray[Any]) -> None:
+    """Raise UsageError for infinity and NaN, which JSON does not have and hand-made text may."""
+    if not np.isfinite(data).all():
+        raise UsageError("a number that is not finite", why="what is not there is null, never NaN", fix="null")

@@ -227,11 +227,23 @@ create table outcome (
 ) without rowid;
 """
 
+READINGS = """
+create table reading (
+  number integer primary key,
+  trace integer not null references trace (number),
+  kind text not null,
+  question text not null,          -- JSON
+  made text not null,              -- JSON
+  body blob not null check (typeof(body) = 'blob')  -- JSON, deflated
+);
+"""
+
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("first_tables", FIRST_TABLES),
     ("blocks", BLOCKS),
     ("explanations", EXPLANATIONS),
     ("control", CONTROL),
+    ("readings", READINGS),
 )
 """Named steps; the tape's ``user_version`` is the number of those applied."""
 

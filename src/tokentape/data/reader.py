@@ -19,8 +19,10 @@ from tokentape.data.control_rows import effect_columns, read_decisions, read_eff
 from tokentape.data.database import Database, understood
 from tokentape.data.explanation import Explanation
 from tokentape.data.packing import AT_STEP, ENDLESS, OWNER, Part, bytes_of, parts_from_packs, parts_from_rows
+from tokentape.data.reading import Reading
+from tokentape.data.reading_rows import read_reading
 from tokentape.data.relevance import read_explanation
-from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE
+from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE, READ_SINCE
 from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Symbols
 
 __all__ = ["Reader"]
@@ -47,10 +49,11 @@ class Reader:
     """A view of the rows as they were when it was made; what is appended later is not seen.
 
     ``version`` is the schema version of the file: an older one lacks columns, which are null here. Where the file was brought up to
-    date since, its packs are others, and rows are read.
+    date since, its packs are others, and rows are read. ``again`` opens the tape of these rows as it is when that is called.
     """
 
-    def __init__(self, database: Database, version: int) -> None:
+    def __init__(self, database: Database, version: int, again: Callable[[], Any] | None = None) -> None:
+        self.again = again
         self._database = database
         self._version = version
         self._steps: Recent[Columns] = Recent()
@@ -68,6 +71,7 @@ class Reader:
                 )
             }
             self.explanations: list[int] = []
+            self.readings: dict[int, tuple[int, str]] = {}
             self._ruled: frozenset[int] = frozenset()
             self._decided: dict[int, int] = {}
             # Tables of these names in an older tape are someone else's.
@@ -79,6 +83,9 @@ class Reader:
                 self._decided = dict(
                     connection.execute("select trace, count(*) from decision group by trace").fetchall()
                 )
+            if version >= READ_SINCE:
+                rows = connection.execute("select number, trace, kind from reading order by number")
+                self.readings = {number: (trace, kind) for number, trace, kind in rows}
             self._all_packed = all(row[6] for row in self.runs.values())
             # Only steps that were there now are read later, so that everything a Reader says is of one moment.
             self._grows = version >= GROWN_SINCE
@@ -151,6 +158,11 @@ class Reader:
         """The explanation of that number, with its arrays."""
         with understood(self._database.name), self._database.snapshot() as connection:
             return read_explanation(connection, number)
+
+    def reading(self, number: int) -> Reading:
+        """The reading of that number, with its arrays."""
+        with understood(self._database.name), self._database.snapshot() as connection:
+            return read_reading(connection, number)
 
     def pieces(self) -> dict[int, Piece]:
         """The vocabulary entries that occur in the tape, by id."""

@@ -17,6 +17,7 @@ __all__ = [
     "GROWN_SINCE",
     "KINDS",
     "LAID_OUT_SINCE",
+    "READ_SINCE",
     "SCHEMA_VERSION",
     "SERIES",
     "STEP_COLUMNS",
@@ -27,7 +28,7 @@ __all__ = [
 APPLICATION_ID = 0x746F6B74
 """``tokt`` in the SQLite header, so that ``file`` and ``verify`` know a tape from any other database."""
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """``PRAGMA user_version`` of the tapes that this version writes."""
 
 LAID_OUT_SINCE = 4
@@ -42,6 +43,9 @@ EXPLAINED_SINCE = 3
 
 CONTROLLED_SINCE = 4
 """The schema version since which a tape can say what rules did."""
+
+READ_SINCE = 5
+"""The schema version since which a tape can hold readings: attention, lens, direct attribution."""
 
 KINDS = ("prefill", "decode", "chunk")
 """Kinds of step: reading the prompt, one forward pass after it, one message of a served stream."""

@@ -277,6 +277,7 @@ class TapeWriter:
             forget(connection, run, traces)
             connection.executemany(_FORGET_RELEVANCE, traces)
             connection.executemany("delete from explanation where trace = ?", traces)
+            connection.executemany("delete from reading where trace = ?", traces)
             connection.execute("delete from packed where series = 'step' and owner = ?", (run,))
             for table, column in (("block", "run"), ("step", "run"), ("trace", "run"), ("run", "number")):
                 connection.execute(f"delete from {table} where {column} = ?", (run,))

@@ -10,6 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Generic, Protocol, TypeVar, overload
@@ -18,13 +19,15 @@ import tokentape.data.files as files
 from tokentape.data.database import Database, connect, understood, written
 from tokentape.data.explanation import Explanation
 from tokentape.data.reader import Reader, Recent
+from tokentape.data.reading import Reading, ReadingKind
 from tokentape.data.schema import APPLICATION_ID, SCHEMA_VERSION, SERIES
 from tokentape.data.setting import Setting
 from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Trace
 from tokentape.data.verification import Problem, check
+from tokentape.display import Displayed
 from tokentape.errors import DamagedTape, NewerTape, NotATape, TapeError, TapeExists, UsageError
 
-__all__ = ["Tape", "open_tape", "verify"]
+__all__ = ["Tape", "open_tape", "tape_of", "verify"]
 
 T = TypeVar("T")
 
@@ -74,7 +77,7 @@ class Numbered(Sequence[T], Generic[T]):
         return f"<{len(self)} {self._noun}s>"
 
 
-class Tape:
+class Tape(Displayed):
     """One Setting and what was recorded under it. Opened with :func:`open_tape`; reads lazily; closes itself.
 
     ``path`` is None for a tape in memory. ``state`` is ``"complete"``, ``"partial"`` (its recorder stopped early) or
@@ -108,11 +111,13 @@ class Tape:
         self._runs: Numbered[RecordedRun] | None = None
         self._traces: Numbered[Trace] | None = None
         self._explanations: Numbered[Explanation] | None = None
+        self._readings: Numbered[Reading] | None = None
 
     @property
     def reader(self) -> Reader:
         if self._reader is None:
-            self._reader = Reader(self._database, self._version)
+            again = partial(Tape, self._database, self.path, self._live)
+            self._reader = Reader(self._database, self._version, again)
         return self._reader
 
     @property
@@ -141,6 +146,22 @@ class Tape:
         if self._explanations is None:
             self._explanations = Numbered(self.reader.explanations, self.reader.explanation, "explanation")
         return self._explanations
+
+    @property
+    def readings(self) -> Sequence[Reading]:
+        """What replays read off the model (attention, lens, direct attribution), in the order it was added."""
+        if self._readings is None:
+            self._readings = Numbered(list(self.reader.readings), self.reader.reading, "reading")
+        return self._readings
+
+    def readings_of(self, trace: int, kind: ReadingKind) -> list[Reading]:
+        """The readings of one trace and kind, the widest last: that of the most positions, of those the newest.
+
+        No other is read.
+        """
+        of = self.reader.readings.values()
+        found = [self.readings[place] for place, asked in enumerate(of) if asked == (trace, kind)]
+        return sorted(found, key=lambda reading: len(reading.question["positions"]))
 
     @property
     def pieces(self) -> Mapping[int, Piece]:
@@ -254,6 +275,14 @@ def open_tape(source: str | os.PathLike[str] | Growing) -> Tape:
     except BaseException:
         database.close()
         raise
+
+
+def tape_of(trace: Trace) -> Tape:
+    """The tape that a trace is of, as it is now. Raises UsageError where it was closed."""
+    if not isinstance(trace.loader, Reader) or trace.loader.again is None:
+        raise UsageError("the trace is of no tape", why="it was made by hand", fix="take it from tape.traces")
+    tape: Tape = trace.loader.again()
+    return tape
 
 
 def _check_length(database: Database, path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from tokentape.data.control import Decision, Outcome, RuleHead
 from tokentape.data.shown import shown
+from tokentape.display import Displayed
 
 __all__ = ["Candidates", "Columns", "Piece", "RecordedRun", "Symbols", "Trace"]
 
@@ -110,7 +111,7 @@ class Loader(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Trace:
+class Trace(Displayed):
     """One sequence: its prompt, its tokens, and the steps of the run it was part of.
 
     ``n_prompt`` counts the prompt's tokens, padding excluded: the position of the first token after it. Columns are read

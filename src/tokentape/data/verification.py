@@ -20,6 +20,7 @@ from tokentape.data.consistency import (
     explanation_problems,
     joint_problems,
     outcome_problems,
+    reading_problems,
     recorded_ids,
     step_problems,
     token_problems,
@@ -28,9 +29,10 @@ from tokentape.data.control_rows import read_decisions, read_effects, read_outco
 from tokentape.data.database import Database, understood
 from tokentape.data.manifest import manifest_problems
 from tokentape.data.packing import ENDLESS, OWNER, RECORD, checksums, digest, parts_from_rows, unpacked
+from tokentape.data.reading_rows import read_reading
 from tokentape.data.relevance import read_explanation
 from tokentape.data.request import FINISH_REASONS
-from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE
+from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE, READ_SINCE
 from tokentape.data.setting import fingerprint
 from tokentape.errors import TapeError
 
@@ -38,7 +40,7 @@ __all__ = ["Problem", "check"]
 
 Examination = Callable[[sqlite3.Connection], Iterable[Problem]]
 _Sequences = dict[int, npt.NDArray[np.int64] | None]
-"""The ids of the traces that have an explanation; None until, and unless, they could be read."""
+"""The ids of the traces that have an explanation or a reading; None until, and unless, they could be read."""
 
 
 def check(database: Database, version: int) -> list[Problem]:
@@ -53,15 +55,20 @@ def check(database: Database, version: int) -> list[Problem]:
         ask("setting", _fingerprint)
         ask("token", _texts)
         explained: dict[int, int] = {}
+        looked: dict[int, int] = {}
         if version >= EXPLAINED_SINCE:
-            ask("explanation", partial(_explained, explained))
-        sequences: _Sequences = dict.fromkeys(explained.values())
+            ask("explanation", partial(_of_traces, explained, "explanation"))
+        if version >= READ_SINCE:
+            ask("reading", partial(_of_traces, looked, "reading"))
+        sequences: _Sequences = dict.fromkeys([*explained.values(), *looked.values()])
         runs: list[_RunRow] = []
         ask("run", partial(_runs, runs))
         for run in runs:
             ask(f"run {run.number}", partial(_run, run, sequences, version))
         for number, trace in explained.items():
             ask(f"explanation {number}", partial(_explanation, number, sequences[trace]))
+        for number, trace in looked.items():
+            ask(f"reading {number}", partial(_reading, number, sequences[trace]))
     return found
 
 
@@ -126,9 +133,9 @@ def _runs(found: list[_RunRow], connection: sqlite3.Connection) -> Iterable[Prob
     return ()
 
 
-def _explained(found: dict[int, int], connection: sqlite3.Connection) -> Iterable[Problem]:
-    """The trace of each explanation."""
-    found.update(connection.execute("select number, trace from explanation order by number"))
+def _of_traces(found: dict[int, int], table: str, connection: sqlite3.Connection) -> Iterable[Problem]:
+    """The trace of each explanation, or reading."""
+    found.update(connection.execute(f"select number, trace from {table} order by number"))
     return ()
 
 
@@ -137,6 +144,13 @@ def _explanation(number: int, ids: npt.NDArray[np.int64] | None, connection: sql
     explanation = read_explanation(connection, number)
     if ids is not None:
         yield from explanation_problems(explanation, ids)
+
+
+def _reading(number: int, ids: npt.NDArray[np.int64] | None, connection: sqlite3.Connection) -> Iterator[Problem]:
+    """A reading can be read, and names what its trace has."""
+    reading = read_reading(connection, number)
+    if ids is not None:
+        yield from reading_problems(reading, ids)
 
 
 def _run(run: _RunRow, sequences: _Sequences, version: int, connection: sqlite3.Connection) -> Iterator[Problem]:

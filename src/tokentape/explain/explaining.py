@@ -32,6 +32,7 @@ __all__ = [
     "answered",
     "checked",
     "explain",
+    "made_with",
     "model_of",
     "positions_of",
     "question_of",
@@ -292,12 +293,13 @@ def _as_explanation(
         check=replay.check,
         passes={"forward": replay.passes.forward, "backward": replay.passes.backward},
         cpu_ns=cpu_ns,
-        made=_made(replay.causal),
+        made=made_with(replay.causal),
         notes=found.notes,
     )
 
 
-def _made(causal: CausalModel) -> dict[str, Any]:
+def made_with(causal: CausalModel) -> dict[str, Any]:
+    """With what a replay was made: versions, model, hash of its weights, dtype, device."""
     versions = {name: metadata.version(name) for name in ("torch", "transformers")}
     return {
         "tokentape": __version__,

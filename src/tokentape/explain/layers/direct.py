@@ -23,7 +23,7 @@ from tokentape.explain.layers.readout import Readout, readout_of
 from tokentape.explain.layers.sums import Factor, Node, Sums, expanded
 from tokentape.explain.layers.tail import no_stream, residual_stream, rows_of, tail_of
 from tokentape.explain.question import Question
-from tokentape.explain.replay import Replay
+from tokentape.explain.replay import Progress, Replay
 from tokentape.models.anatomy import first_of, following, state_in
 
 __all__ = ["direct"]
@@ -33,19 +33,19 @@ TOLERANCE, ROUNDINGS = 1e-3, 16
 
 
 @torch.inference_mode(False)
-def direct(replay: Replay, question: Question) -> DirectAttribution:
+def direct(replay: Replay, question: Question, *, progress: Progress | None = None) -> DirectAttribution:
     """The question's values, shared out among the layers.
 
     Two passes over the sequence, one over a few tokens the first time a model is looked at, and some over single tokens for
     the head; memory is that of a pass, and of one block a few dozen times its state. Segments of the question have no
-    part in this. Raises UsageError for targets that are not there, ExplainError where the model has no residual stream to
-    read or its last layer does not give its own logits, OutOfMemory.
+    part in this. ``progress`` is told how many blocks are done, and of how many. Raises UsageError for targets that are not
+    there, ExplainError where the model has no residual stream to read or its last layer does not give its own logits, OutOfMemory.
     """
     ids = replay.target_ids(question)
     stream = residual_stream(replay, question.targets, every=False)
     tail = tail_of(replay, stream)
     readout = readout_of(tail, stream.states[-1], question, ids, replay.causal.vocab_size)
-    reading = _Reading(replay, question, readout.gradient).run()
+    reading = _Reading(replay, question, readout.gradient, progress).run()
     columns = _summed(question, readout, reading)
     _refuse_open_books(replay, columns, torch.finfo(stream.own.dtype).eps)
     unsplit = {layer: part.unsplit for layer, part in enumerate(reading.parts) if part.unsplit}
@@ -81,10 +81,13 @@ class _Reading:
     Gradients ``[n, ...]`` by the stream before each block follow from the last by what blocks hand on: nearly always all.
     """
 
-    def __init__(self, replay: Replay, question: Question, gradient: torch.Tensor) -> None:
+    def __init__(
+        self, replay: Replay, question: Question, gradient: torch.Tensor, progress: Progress | None = None
+    ) -> None:
         self.entry = torch.zeros(len(question.targets), dtype=torch.float64)
         self.parts: list[_Part] = []
         self._replay = replay
+        self._progress = progress
         self._branches = branches_of(replay)
         self._rows = torch.tensor([position - 1 for position in question.targets])
         # of a single token, rows could not be told from channels
@@ -130,6 +133,8 @@ class _Reading:
                 why = "it adds up other parts here than in a sequence of a few tokens"
                 self.parts.append(_Part(after - self._before, unsplit=why))
         self._before = after
+        if self._progress is not None:
+            self._progress(index + 1, len(self._branches))
 
     def _share(self, index: int, state: torch.Tensor) -> torch.Tensor:
         """``[n]``: what the value reads off a state between blocks."""

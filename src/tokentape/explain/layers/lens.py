@@ -17,18 +17,21 @@ from tokentape.data.layers import Lens
 from tokentape.errors import UsageError
 from tokentape.explain.layers.tail import ELEMENTS, Stream, Tail, residual_stream, tail_of
 from tokentape.explain.question import raised
-from tokentape.explain.replay import Replay
+from tokentape.explain.replay import Progress, Replay
 
 __all__ = ["lens"]
 
 
-def lens(replay: Replay, positions: Sequence[int] | None = None, top_k: int = 3) -> Lens:
+def lens(
+    replay: Replay, positions: Sequence[int] | None = None, top_k: int = 3, *, progress: Progress | None = None
+) -> Lens:
     """What each layer says at ``positions`` (ascending; the tokens behind the prompt unless given).
 
     Layer 0 is what the first block reads, layer l what block l gives; the last is the model itself. The tail of the model
     is applied as it is, exactly, whatever it holds; ``top_k`` best tokens are kept of each layer. Never more than a few
-    rows of logits are held at once. Raises UsageError for positions that are not there, ExplainError where the model has
-    no residual stream to read or its last layer does not give its own logits, OutOfMemory.
+    rows of logits are held at once. ``progress`` is told how many positions are done, and of how many. Raises UsageError for
+    positions that are not there, ExplainError where the model has no residual stream to read or its last layer does not give
+    its own logits, OutOfMemory.
     """
     asked = _positions(replay, positions)
     if top_k < 1:
@@ -36,7 +39,13 @@ def lens(replay: Replay, positions: Sequence[int] | None = None, top_k: int = 3)
     stream = residual_stream(replay, asked)
     tail = tail_of(replay, stream)
     chosen = torch.tensor([replay.ids[position] for position in asked], device=replay.causal.device)
-    parts = [_read(logits, ids, top_k) for logits, ids in _chunks(stream, tail, chosen, replay.causal.vocab_size)]
+    parts: list[dict[str, np.ndarray]] = []
+    done = 0
+    for logits, ids in _chunks(stream, tail, chosen, replay.causal.vocab_size):
+        parts.append(_read(logits, ids, top_k))
+        done += len(ids)
+        if progress is not None:
+            progress(done, len(asked))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     named = {*columns["top_ids"].ravel().tolist(), *chosen.tolist()}
     masked = {name: np.ma.masked_invalid(column) for name, column in columns.items()}
