@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export PIP_NO_INPUT ?= 1
 export PIP_ROOT_USER_ACTION ?= ignore
 
-.PHONY: help env demo test check lint format web web-check card docs-reference bench clean
+.PHONY: help env demo test check lint format web web-check card docs-reference docs screenshots bench clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-16s%s\n", $$1, $$2 }'
@@ -85,6 +85,13 @@ card: $(STAMP)  ## measure the demo model against its world, as its card says
 docs-reference: $(STAMP)  ## the generated reference pages
 	$(BIN)/python tools/reference.py
 	$(BIN)/python tools/metrics_reference.py
+	$(BIN)/python tools/commands_reference.py
+
+docs: $(STAMP)  ## the site of the docs, into build/docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
+
+screenshots: $(STAMP)  ## the pictures of the page in docs/images, from the tests that look at it
+	TOKENTAPE_SCREENSHOTS=docs/images $(BIN)/python -m pytest -q tests/browser/test_pictures.py
 
 bench: $(STAMP)  ## every benchmark, one after another
 	@set -e; for bench in benchmarks/[!_]*.py; do \

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from tokentape._version import __version__
+from tokentape.display import Bundle, displayed_by
 
 if TYPE_CHECKING:
     from tokentape.clock import FakeClock
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tokentape.errors import TokentapeError
     from tokentape.experiment.sweep import sweep
     from tokentape.explain.explaining import explain, replay
+    from tokentape.exports.exporting import export
     from tokentape.recorder.run import record
     from tokentape.sources.attach import recording
     from tokentape.sources.local import LocalSource, local
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from tokentape.tasks.classify import classify
     from tokentape.tasks.score import score
     from tokentape.tasks.translate import translate
+    from tokentape.views.notebook import notebook
 
     open = open_tape
 
@@ -66,9 +69,11 @@ _HOMES = {
     "classify": "tokentape.tasks.classify:classify",
     "compare": "tokentape.study.compare",
     "explain": "tokentape.explain.explaining:explain",
+    "export": "tokentape.exports.exporting",
     "fit": "tokentape.study.law.laws",
     "local": "tokentape.sources.local",
     "metrics": "tokentape.study.metrics",
+    "notebook": "tokentape.views.notebook",
     "open": "tokentape.data.tape:open_tape",
     "predict": "tokentape.study.cost.prediction",
     "record": "tokentape.recorder.run",
@@ -106,9 +111,11 @@ __all__ = [
     "classify",
     "compare",
     "explain",
+    "export",
     "fit",
     "local",
     "metrics",
+    "notebook",
     "open",
     "predict",
     "record",
@@ -147,6 +154,15 @@ def _imported(module: str, name: str) -> Any:
             why="models in this process need the extra [local]; opening and studying tapes does not",
             fix="pip install 'tokentape[local]'",
         ) from error
+
+
+def _shown(value: Any) -> Bundle:
+    from tokentape.views.notebook import mimebundle
+
+    return mimebundle(value)
+
+
+displayed_by(_shown)
 
 
 def __dir__() -> list[str]:

@@ -126,7 +126,7 @@ def _found(files: tuple[Path, ...], given: dict[str, Any], threshold: float | No
         raise UsageError(f"{len(files)} tape{'' if len(files) == 1 else 's'} given", why="two are compared", fix=fix)
     if given["pairs"] is not None:
         raise UsageError("--pairs without --run", why="these tapes are recorded already", fix="leave it out")
-    across = (given["across"] or "").split(",")
+    across = [fact for fact in (given["across"] or "").split(",") if fact]
     return compare(*files, across=across, of=given["of"], threshold=threshold, confidence=given["confidence"]), None
 
 

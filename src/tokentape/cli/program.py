@@ -18,6 +18,11 @@ NAME = "tokentape"
 VERBS: dict[str, tuple[str, str]] = {
     "record": ("tokentape.cli.record", "Let a model generate, and record every step and token."),
     "show": ("tokentape.cli.show", "Show a tape: figures, text, a table of its tokens."),
+    "view": ("tokentape.cli.view", "Look at a tape in a browser, or write it as one page; compare two."),
+    "export": (
+        "tokentape.cli.export",
+        "Write a tape as the files of another tool: Perfetto, OpenTelemetry, Parquet, CSV.",
+    ),
     "sweep": ("tokentape.cli.sweep", "Measure a model over a grid of contexts and batches, into one tape."),
     "fit": ("tokentape.cli.fit", "Fit the law of latency to what tapes measured."),
     "predict": ("tokentape.cli.predict", "Say what a model costs without running it."),
@@ -76,6 +81,7 @@ Examples:
   tokentape record demo "The fox"
   tokentape record bigscience/bloom-560m -f prompt.txt --max-new-tokens 100 -o bloom.tape
   tokentape show bloom.tape
+  tokentape view bloom.tape --html bloom.html
 
 Every command knows --json and --help. Exit codes: 0 done, 1 failed, 2 usage, 3 a regression found, 4 something missing (an extra, a
 device), 5 unreachable, 6 unreadable tape or a problem found, 130 interrupted.

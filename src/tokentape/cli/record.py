@@ -18,10 +18,12 @@ import click
 from tokentape.cli.control_options import biases_of, rules_of, window_of
 from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.generation import generation_options
+from tokentape.cli.live_page import live_page
 from tokentape.cli.output import document, print_document, print_lines
 from tokentape.cli.preparation import inode, loaded, refuse_taken, tape_place
 from tokentape.cli.prompts import Asked, read_prompt
 from tokentape.cli.record_options import EPILOG, GENERATION_FLAGS, LOAD_NAMES, with_options
+from tokentape.cli.report import refuse_report, reported
 from tokentape.cli.sections import SectionedCommand
 from tokentape.errors import UsageError
 
@@ -64,16 +66,19 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     sequences are headed ==> 0 <==, ==> 1 <==, ... Ctrl-C keeps what was recorded; a second one quits at once.
     """
     plan = make_plan(given)
-    tape, interrupted = _recorded(plan, quiet=given["quiet"] or given["as_json"])
-    if tape is None:
-        click.echo("interrupted; nothing was recorded", err=True)
-        if given["as_json"]:
-            print_document(document("record", tape=None, state=None, interrupted=True))
-        ctx.exit(INTERRUPTED)
-    with tape:
-        _report(tape, given, interrupted)
-    if interrupted:
-        ctx.exit(INTERRUPTED)
+    with live_page(plan.path, given) as page:
+        tape, interrupted = _recorded(plan, quiet=given["quiet"] or given["as_json"])
+        if tape is None:
+            click.echo("interrupted; nothing was recorded", err=True)
+            if given["as_json"]:
+                print_document(document("record", tape=None, state=None, interrupted=True))
+            ctx.exit(INTERRUPTED)
+        with tape:
+            _report(tape, given, interrupted)
+        if interrupted:
+            ctx.exit(INTERRUPTED)
+        if page is not None:
+            page.stay()
 
 
 def make_plan(given: dict[str, Any]) -> Plan:
@@ -99,6 +104,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
         options["rules"] = rules
     path = tape_place(given["output"], given["model"])
     refuse_taken(path, overwrite=given["overwrite"])
+    refuse_report(given)
     return Plan(
         model=given["model"],
         load={name: given[name] for name in (*LOAD_NAMES, "bos")},
@@ -220,6 +226,7 @@ def _report(tape: Tape, given: dict[str, Any], interrupted: bool) -> None:
 
     if given["as_json"]:
         facts = {"tape": tape.path, "state": tape.state, "interrupted": interrupted, "setting": tape.setting.facts}
+        facts["report"] = reported(tape.path, given)
         print_document(document("record", **facts, summary=summary(tape).as_dict(), traces=trace_heads(tape)))
         return
     try:
@@ -228,6 +235,7 @@ def _report(tape: Tape, given: dict[str, Any], interrupted: bool) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not given["quiet"]:
         print_lines(card(tape, Screen.of(sys.stderr)), err=True)
+    reported(tape.path, given)
 
 
 def _print_texts(tape: Tape) -> None:

@@ -9,7 +9,9 @@ import click
 
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.control_options import CONTROL_OPTIONS
+from tokentape.cli.live_page import live_options
 from tokentape.cli.output import json_option
+from tokentape.cli.report import report_option
 from tokentape.cli.sections import in_section, with_all
 
 __all__ = ["EPILOG", "GENERATION_FLAGS", "LOAD_NAMES", "LOAD_OPTIONS", "MODEL_OPTIONS", "with_options"]
@@ -139,6 +141,8 @@ _RECORDING = [
         metavar="K",
         help="Keep the K likeliest tokens of each step.",
     ),
+    report_option,
+    *live_options,
     _recording("--text/--no-text", default=True, help="--no-text leaves prompt and output out of the tape."),
     _recording("--quiet", "-q", is_flag=True, help="No progress and no figures on stderr."),
     json_option,

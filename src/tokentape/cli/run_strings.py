@@ -25,7 +25,7 @@ DEFAULT_PROMPT = ("--prompt-tokens", "32", "--ignore-eos")
 DEFAULT_LENGTH = ("--max-new-tokens", "64")
 """A run that names no prompt is a measurement: random ids, and a text that goes on to its limit."""
 
-OWN = {"output": "-o", "overwrite": "--overwrite", "as_json": "--json"}
+OWN = {"output": "-o", "overwrite": "--overwrite", "as_json": "--json", "report": "--report"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,9 @@ def parsed_run(text: str) -> Run:
         raise UsageError(
             f"--run {text}: {named[0]} inside of a run",
             why="the tapes are those of the comparison",
-            fix=f"give {named[0]} to tokentape compare",
+            fix="leave it out; tokentape view A B --html OUT.html writes the page of two tapes"
+            if named == ["--report"]
+            else f"give {named[0]} to tokentape compare",
         )
     sources = ("prompt", "file", "prompts", "prompt_ids", "prompt_tokens", "bos")
     if not any(given[name] for name in sources):

@@ -81,23 +81,18 @@ def command(
     """
     from tokentape.cli.metrics_options import print_metrics, print_series
     from tokentape.data.tape import open_tape
-    from tokentape.errors import UsageError
 
     figures = dialect is not None or objectives is not None
     single = step is not None or diagram
-    for option, given in (
-        ("--series", names), ("--trace", numbers or None), ("--rows", rows), ("--step", step), ("--diagram", diagram or None)
-    ):  # fmt: skip
-        if figures and given is not None:
-            why = "the metrics are of the whole tape"
-            raise UsageError(
-                f"{option} with --dialect or --slo", why=why, fix=f"leave {option} out, or ask for it alone"
-            )
-        if single and option in ("--series", "--rows") and given is not None:
-            why = "a step and a diagram have no table that it could shorten or replace"
-            raise UsageError(
-                f"{option} with --step or --diagram", why=why, fix=f"leave {option} out, or ask for it alone"
-            )
+    given = {
+        "--series": names,
+        "--trace": numbers or None,
+        "--rows": rows,
+        "--step": step,
+        "--diagram": diagram or None,
+    }
+    asked = [option for option, value in given.items() if value is not None]
+    _refuse_idle(asked, figures=figures, single=single)
     with open_tape(file) as tape:
         check_sequences(tape, file, numbers)
         if names is not None:
@@ -109,6 +104,20 @@ def command(
         else:
             coloured = None if measure == "none" else measure
             _show(tape, ROWS if rows is None else rows, numbers, coloured, as_json=as_json)
+
+
+def _refuse_idle(asked: list[str], *, figures: bool, single: bool) -> None:
+    """Refuse options that would change nothing beside the others."""
+    from tokentape.errors import UsageError
+
+    for option in asked:
+        if figures:
+            beside, why = "--dialect or --slo", "the metrics are of the whole tape"
+        elif single and option in ("--series", "--rows"):
+            beside, why = "--step or --diagram", "a step and a diagram have no table that it could shorten or replace"
+        else:
+            continue
+        raise UsageError(f"{option} with {beside}", why=why, fix=f"leave {option} out, or ask for it alone")
 
 
 def _show(tape: Tape, rows: int, numbers: tuple[int, ...], measure: str | None, *, as_json: bool) -> None:

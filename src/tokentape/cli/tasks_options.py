@@ -20,6 +20,7 @@ from tokentape.cli.prompts import one_text
 from tokentape.cli.record import second_interrupt_quits
 from tokentape.cli.record_options import LOAD_NAMES, MODEL_OPTIONS
 from tokentape.cli.replaying import progress_line
+from tokentape.cli.report import refuse_report, report_option, reported
 from tokentape.cli.sections import in_section, with_all
 from tokentape.cli.status import StatusLine
 from tokentape.errors import UsageError
@@ -84,6 +85,7 @@ RECORDING = [
         help="The tape. Default: MODEL-JOB-DATE-TIME.tape in $TOKENTAPE_DIR, else here.",
     ),
     _recording("--overwrite", is_flag=True, help="Replace a tape that is already there."),
+    report_option,
     _recording("--quiet", "-q", is_flag=True, help="No progress and no figures on stderr."),
 ]
 
@@ -185,6 +187,7 @@ def free_path(given: Mapping[str, Any], job: str) -> Path:
     """Where the tape goes. Refused now rather than after a model has been loaded."""
     path = tape_place(given["output"], given["model"], job)
     refuse_taken(path, overwrite=given["overwrite"])
+    refuse_report(given)
     return path
 
 
@@ -240,10 +243,12 @@ def report(
 
     with found.tape as tape:
         if given["as_json"]:
-            print_document(document(job, tape=tape.path, state=tape.state, **found.as_dict()))
+            where = reported(tape.path, given)
+            print_document(document(job, tape=tape.path, state=tape.state, report=where, **found.as_dict()))
             return
         _print_answers(texts)
         if given["quiet"]:
+            reported(tape.path, given)
             return
         screen = Screen.of(sys.stderr)
         if found.figures:
@@ -251,6 +256,7 @@ def report(
         elif otherwise is not None:
             print_lines(otherwise(screen), err=True)
         _print_saved(tape.path, screen)
+        reported(tape.path, given)
 
 
 def _print_saved(path: Path | None, screen: Screen) -> None:

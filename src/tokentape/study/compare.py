@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tokentape.data.tape import Tape, open_tape
+from tokentape.display import Displayed
 from tokentape.errors import StudyError, UsageError
 from tokentape.study.alignment import Alignment, align, same_vocabulary
 from tokentape.study.comparability import Difference, check_comparable, differences, paired_traces
@@ -41,7 +42,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(Displayed):
     """Two tapes side by side.
 
     ``differences`` of the Settings and of what was asked, each with the question that it is part of. ``same`` is True where

@@ -7,7 +7,8 @@ form::
 
     "no step {0}" = "没有第 {0} 步"
 
-What no template fits stays English. ``tools/error_phrases.py`` finds the templates in the code, and tells which have no Chinese form.
+What no template fits stays English. ``tools/error_phrases.py`` finds the templates in the code, and tells which have no Chinese
+form.
 """
 
 from __future__ import annotations

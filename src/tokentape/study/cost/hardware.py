@@ -12,7 +12,7 @@ from typing import Any
 
 from tokentape.errors import StudyError, UsageError
 
-__all__ = ["CATALOGUE", "Hardware", "find_hardware", "machine_file"]
+__all__ = ["CATALOGUE", "Hardware", "find_hardware", "in_catalogue", "machine_file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +76,18 @@ _H100 = "NVIDIA H100 Tensor Core GPU data sheet, 2023"
 _B200 = "NVIDIA Blackwell architecture and DGX B200 data sheets, 2024"
 _ADA = "NVIDIA Ada GPU architecture white paper, 2023"
 _MI200 = "AMD Instinct MI250X data sheet, 2022"
+_MI325 = "AMD Instinct MI325X data sheet, 2024"
 _MI300 = "AMD Instinct MI300X data sheet, 2023"
 _APPLE = "Apple technical specifications; float32 from GPU cores x 128 lanes x 2 x clock, computed"
 _TPU = "Google Cloud TPU system architecture pages, 2024"
 _CPU = "computed from the maker's data sheet: cores x operations a cycle x base clock; memory channels x transfers"
 
 CATALOGUE: tuple[Hardware, ...] = (
-    _row("A100-40GB-PCIe", "f32=19.5 bf16/f16=312 i8=624", 40, 1555, 300, 250, _A100),
-    _row("A100-40GB-SXM", "f32=19.5 bf16/f16=312 i8=624", 40, 1555, 300, 400, _A100),
+    _row("A100-40GB-PCIe", "f32=19.5 bf16/f16=312 i8=624", 40, 1555, 300, 250, _A100, "a100-pcie-40gb"),
+    _row("A100-40GB-SXM", "f32=19.5 bf16/f16=312 i8=624", 40, 1555, 300, 400, _A100, "a100-sxm4-40gb"),
     _row("A100-80GB-PCIe", "f32=19.5 bf16/f16=312 i8=624", 80, 1935, 300, 300, _A100),
-    _row("A100-80GB-SXM", "f32=19.5 bf16/f16=312 i8=624", 80, 2039, 300, 400, _A100, "a100"),
-    _row("H100-SXM", "f32=67 bf16/f16=989.4 f8/i8=1978.9", 80, 3350, 450, 700, _H100, "h100 h100-80gb"),
+    _row("A100-80GB-SXM", "f32=19.5 bf16/f16=312 i8=624", 80, 2039, 300, 400, _A100, "a100 a100-sxm4-80gb"),
+    _row("H100-SXM", "f32=67 bf16/f16=989.4 f8/i8=1978.9", 80, 3350, 450, 700, _H100, "h100 h100-80gb h100-80gb-hbm3"),
     _row("H100-PCIe", "f32=51 bf16/f16=756 f8/i8=1513", 80, 2000, 300, 350, _H100),
     _row("H100-NVL", "f32=60 bf16/f16=835.5 f8/i8=1671", 94, 3900, 300, 400, "NVIDIA H100 data sheet, 2024 (one GPU of NVL)"),
     _row("H200", "f32=67 bf16/f16=989.4 f8/i8=1978.9", 141, 4800, 450, 700, "NVIDIA H200 data sheet, 2024", "h200-sxm"),
@@ -95,13 +96,13 @@ CATALOGUE: tuple[Hardware, ...] = (
     _row("L4", "f32=30.3 bf16/f16=121 f8/i8=242.5", 24, 300, 32, 72, "NVIDIA L4 data sheet, 2023"),
     _row("L40S", "f32=91.6 bf16/f16=362 f8/i8=733", 48, 864, 32, 350, "NVIDIA L40S data sheet, 2023"),
     _row("A10", "f32=31.2 bf16/f16=125 i8=250", 24, 600, 32, 150, "NVIDIA A10 data sheet, 2021"),
-    _row("T4", "f32=8.1 f16=65 i8=130", 16, 320, 16, 70, "NVIDIA T4 data sheet, 2019"),
-    _row("V100-SXM2-32GB", "f32=15.7 f16=125", 32, 900, 150, 300, "NVIDIA V100 data sheet, 2020", "v100"),
+    _row("T4", "f32=8.1 f16=65 i8=130", 16, 320, 16, 70, "NVIDIA T4 data sheet, 2019", "tesla-t4"),
+    _row("V100-SXM2-32GB", "f32=15.7 f16=125", 32, 900, 150, 300, "NVIDIA V100 data sheet, 2020", "v100 tesla-v100-sxm2-32gb"),
     _row("RTX-4090", "f32=82.6 bf16/f16=165.2 f8=330.3 i8=660.6", 24, 1008, 32, 450, _ADA, "4090"),
     _row("RTX-3090", "f32=35.6 bf16/f16=71 i8=284", 24, 936, 56, 350, "NVIDIA GA102 architecture white paper, 2021", "3090"),
-    _row("MI250X", "f32=47.9 bf16/f16=383 i8=383", 128, 3277, 400, 560, _MI200),
-    _row("MI300X", "f32=163.4 bf16/f16=1307.4 f8/i8=2614.9", 192, 5325, 448, 750, _MI300),
-    _row("MI325X", "f32=163.4 bf16/f16=1307.4 f8/i8=2614.9", 256, 6000, 448, 1000, "AMD Instinct MI325X data sheet, 2024"),
+    _row("MI250X", "f32=47.9 bf16/f16=383 i8=383", 128, 3277, 400, 560, _MI200, "instinct-mi250x"),
+    _row("MI300X", "f32=163.4 bf16/f16=1307.4 f8/i8=2614.9", 192, 5325, 448, 750, _MI300, "instinct-mi300x"),
+    _row("MI325X", "f32=163.4 bf16/f16=1307.4 f8/i8=2614.9", 256, 6000, 448, 1000, _MI325, "instinct-mi325x"),
     _row("TPU-v5e", "bf16=197 i8=393", 16, 819, 200, None, _TPU, "v5e"),
     _row("TPU-v5p", "bf16=459 i8=918", 95, 2765, 600, None, _TPU, "v5p"),
     _row("TPU-v6e", "bf16=918 i8=1836", 32, 1640, 448, None, _TPU, "v6e trillium"),
@@ -122,7 +123,7 @@ CATALOGUE: tuple[Hardware, ...] = (
     _row("Graviton3", "f32=5.3 bf16=21.3", None, 307, None, None, f"AWS re:Invent 2021, Neoverse V1 optimization guide; {_CPU}"),
     _row("Graviton4", "f32=8.6 bf16=34.4", None, 537, None, None, f"AWS re:Invent 2023, Neoverse V2 optimization guide; {_CPU}"),
 )  # fmt: skip
-"""Memory of a CPU is what is plugged in: None."""
+"""Memory of a CPU is what is plugged in: None. Among the aliases are the names that drivers give."""
 
 SHOWN = ("A100-80GB-SXM", "H100-SXM", "H200", "B200", "MI300X", "L4", "RTX-4090", "Apple-M4-Max", "EPYC-9654")
 """What is compared where no machine is named."""
@@ -130,6 +131,13 @@ SHOWN = ("A100-80GB-SXM", "H100-SXM", "H200", "B200", "MI300X", "L4", "RTX-4090"
 
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9+]", "", name.lower().replace("nvidia", "").replace("amd ", "").replace("geforce", ""))
+
+
+def in_catalogue(name: str, *, exactly: bool = False) -> list[Hardware]:
+    """The devices that a name can mean: the one that it names exactly, else all whose name it is a part of; no file is read."""
+    plain = _plain(name)
+    exact = [h for h in CATALOGUE if plain in {_plain(n) for n in (h.name, *h.aliases)}]
+    return exact or [h for h in CATALOGUE if plain and not exactly and plain in _plain(h.name)]
 
 
 def machine_file() -> Path:
@@ -150,9 +158,7 @@ def find_hardware(name: Any) -> Hardware:
         return _measured_here()
     if text.endswith(".json") or Path(text).is_file():
         return _from_file(Path(text).expanduser())
-    plain = _plain(text)
-    exact = [h for h in CATALOGUE if plain in {_plain(n) for n in (h.name, *h.aliases)}]
-    found = exact or [h for h in CATALOGUE if plain and plain in _plain(h.name)]
+    found = in_catalogue(text)
     if len(found) == 1:
         return found[0]
     if found:
@@ -163,7 +169,7 @@ def find_hardware(name: Any) -> Hardware:
         )
     import difflib
 
-    near = difflib.get_close_matches(plain, {_plain(h.name): h.name for h in CATALOGUE}, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(_plain(text), {_plain(h.name): h.name for h in CATALOGUE}, n=3, cutoff=0.5)
     names = {_plain(h.name): h.name for h in CATALOGUE}
     why = f"near it there is {', '.join(names[n] for n in near)}" if near else f"there are {', '.join(names.values())}"
     raise UsageError(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tokentape.data.tape import Tape, open_tape
+from tokentape.display import Displayed
 from tokentape.errors import TooFewPoints, UsageError
 from tokentape.study.law.fitting import CONFIDENCE, Check, Fitted, fit_cells
 from tokentape.study.law.gathering import Subject, cells_of, check_enough, check_one_machine, subject_of
@@ -107,7 +108,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Law:
+class Law(Displayed):
     """What :func:`fit` gives: a part for decode steps, one for prefills, or the reason why one is missing.
 
     ``subjects`` are the Settings that it was fitted to. A law of several Settings is one of bytes and operations, and answers

@@ -1,0 +1,50 @@
+"""The tapes of a folder: which there are, and one line about each."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+from tokentape.data.tape import open_tape
+from tokentape.errors import TokentapeError
+from tokentape.study.metrics import tape_tokens_per_s
+from tokentape.views.card import model_name
+from tokentape.views.listing import TapeLine
+
+__all__ = ["line_of", "tapes_in"]
+
+DATE = "%Y-%m-%d %H:%M"
+
+
+def tapes_in(folder: Path) -> list[Path]:
+    """The files of the folder whose name ends in ``.tape``, oldest first; those that vanish meanwhile are left out."""
+    found = []
+    for path in folder.glob("*.tape"):
+        try:
+            found.append((path.stat().st_mtime_ns, path.name, path))
+        except FileNotFoundError:
+            if path.is_symlink():  # one that leads nowhere is told as such
+                found.append((0, path.name, path))
+    return [path for *_, path in sorted(found)]
+
+
+def line_of(path: Path) -> TapeLine:
+    """What a list says of one file; of one that cannot be read, why."""
+    try:
+        with open_tape(path) as tape:
+            traces = list(tape.traces)
+            created = tape.notes.get("created_utc")
+            return TapeLine(
+                path=path,
+                state=tape.state,
+                model=model_name(tape),
+                prompt=traces[0].prompt_text if traces else None,
+                n_tokens=sum(len(trace.tokens["step"]) for trace in traces),
+                n_traces=len(traces),
+                tokens_per_s=tape_tokens_per_s(tape),
+                created=None if created is None else datetime.fromisoformat(created).astimezone().strftime(DATE),
+            )
+    except TokentapeError as error:
+        return TapeLine(
+            path=path, state="unreadable", problem=f"{error.what}: {error.why}" if error.why else error.what
+        )

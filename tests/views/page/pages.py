@@ -1,0 +1,56 @@
+"""Tapes on paper for the page, and a page's parts as an HTML parser finds them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from typing import Any
+
+import tokentape
+from tokentape import Line, ScriptedSource
+from tokentape.data.tape import Tape
+from tokentape.recorder.tick import Said
+
+MS = 1_000_000
+
+
+def said(data: bytes, logprob: float | None = -0.5, **more: Any) -> Said:
+    return Said(0, None, data, logprob, 1.0, 1, **more)
+
+
+def spoken(tokens: Sequence[bytes], prompt: str = "The cat", **more: Any) -> Tape:
+    """A tape of one sequence, a token a step, every step 2 ms."""
+    return tokentape.record(ScriptedSource([Line(2 * MS, [said(data, **more)]) for data in tokens]), prompt)
+
+
+class Parts(HTMLParser):
+    """The elements of a page with their attributes, and what stands in each script and style."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inside: list[str] = []
+        self.contents: dict[str, str] = {}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        self.inside.append(dict(attrs).get("id") or tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self.inside and data:
+            self.contents[self.inside[-1]] = self.contents.get(self.inside[-1], "") + data
+
+
+def parsed(page: str) -> Parts:
+    parts = Parts()
+    parts.feed(page)
+    parts.close()
+    return parts
+
+
+def data_of(page: str) -> Any:
+    return json.loads(parsed(page).contents["tokentape-data"])

@@ -1,0 +1,128 @@
+// Arcs on the ribbon from the selected token to what it rests on most, or to where the model looked.
+//
+//   <Arcs container={element} cellOf={(place) => rect | null} reveal={(place) => ...}/>
+//
+// Put it beside the scrolling box `container`, inside of an element that is positioned and holds both: it lies over the box and takes no
+// pointer but on its chips. `cellOf` gives the rectangle of a token that is in the page (as getClientRects does), null for one that is not.
+// `reveal` scrolls to a place; without it a chip selects the place. It draws when the selection, the explanation or the box's scroll or size
+// changes, in one frame, and never on hover.
+
+import { effect } from "@preact/signals";
+import { useEffect, useState } from "preact/hooks";
+import { number } from "./chart/format";
+import { sightOf, sourceText, topSources, type Sight, type TopSource } from "./relevance";
+import { extra, selected, trace } from "./state";
+import { t } from "./words";
+
+export interface ArcsProps {
+  container: HTMLElement;
+  cellOf(place: number): DOMRect | null;
+  reveal?(place: number): void;
+}
+
+interface Drawn {
+  box: { left: number; top: number; width: number; height: number };
+  paths: { d: string; x: number; y: number; width: number; against: boolean }[];
+  hidden: TopSource[];
+  sight: Sight;
+}
+
+const MOST = 6;
+/** Sources below this part of the strongest get no arc. */
+const LEAST = 0.05;
+
+interface Spot {
+  x: number;
+  top: number;
+  bottom: number;
+}
+
+/** An arc and where it begins, in the container's own pixels: within a line over it, or under it where there is no room; else from line to line. */
+export function arcOf(from: Spot, to: Spot): { d: string; x: number; y: number } {
+  const at = (...numbers: number[]): string => numbers.map((one) => Math.round(one * 10) / 10).join(" ");
+  let [y, end, out, back] = [from.bottom, to.top, 0, 0];
+  if (Math.abs(from.top - to.top) > 4) {
+    if (from.top > to.top) [y, end] = [from.top, to.bottom];
+    // the ends leave and arrive upright, so that they can be told from those of other arcs
+    const bend = Math.sign(end - y || 1) * Math.max(14, Math.abs(end - y) / 2);
+    [out, back] = [y + bend, end - bend];
+  } else {
+    const over = from.top > 10;
+    y = end = over ? Math.min(from.top, to.top) : Math.max(from.bottom, to.bottom);
+    out = back = y + (over ? -1 : 1) * Math.min(14, 6 + Math.abs(to.x - from.x) / 12);
+  }
+  return { d: `M${at(from.x, y)}C${at(from.x, out, to.x, back, to.x, end)}`, x: from.x, y };
+}
+
+function drawn({ container, cellOf }: ArcsProps): Drawn | null {
+  const shown = trace.value, place = selected.value;
+  const sight = shown && place !== null ? sightOf(shown, place) : null;
+  if (!shown || place === null || !sight) return null;
+  const outer = container.getBoundingClientRect(), top = topSources(shown, place, MOST, sight);
+  const box = { left: container.offsetLeft, top: container.offsetTop, width: container.clientWidth, height: container.clientHeight };
+  const cell = (at: number): Spot | null => {
+    const found = cellOf(at);
+    const inside = found && found.bottom > outer.top && found.top < outer.bottom;
+    return inside ? { x: (found.left + found.right) / 2 - outer.left, top: found.top - outer.top, bottom: found.bottom - outer.top } : null;
+  };
+  const to = cell(place), most = Math.abs(top[0]?.value ?? 0) || 1, paths: Drawn["paths"] = [], hidden: TopSource[] = [];
+  for (const one of to ? top : []) {
+    const part = Math.abs(one.value) / most;
+    if (part < LEAST) continue;
+    // the middle token of a source of several
+    const from = cell((one.start + one.stop - 1) >> 1);
+    if (from) paths.push({ ...arcOf(from, to!), width: 0.75 + 2.75 * part, against: one.value < 0 });
+    else hidden.push(one);
+  }
+  return { box, paths, hidden, sight };
+}
+
+export function Arcs(props: ArcsProps) {
+  const { container } = props;
+  const [shown, show] = useState<Drawn | null>(null);
+  useEffect(() => {
+    let frame = 0;
+    // two frames: the ribbon scrolls to the selected token in the first
+    const soon = (): void => void (frame ||= requestAnimationFrame(() => (frame = requestAnimationFrame(() => ((frame = 0), show(drawn(props)))))));
+    const stop = effect(() => {
+      void [trace.value, selected.value, extra.value];
+      soon();
+    });
+    const watch = new ResizeObserver(soon);
+    watch.observe(container);
+    container.addEventListener("scroll", soon, { passive: true });
+    return () => {
+      stop();
+      watch.disconnect();
+      container.removeEventListener("scroll", soon);
+      cancelAnimationFrame(frame);
+    };
+  }, [container]);
+  if (!shown || !trace.value) return null;
+  const { box, paths, hidden, sight } = shown, of = trace.value;
+  return (
+    <div class={`arcs arcs-${sight}`} style={{ left: `${box.left}px`, top: `${box.top}px`, width: `${box.width}px`, height: `${box.height}px` }}>
+      <svg width={box.width} height={box.height} aria-hidden="true">
+        {paths.map((one) => (
+          <g class={one.against ? "against" : undefined}>
+            <path d={one.d} stroke-width={one.width} />
+            <circle cx={one.x} cy={one.y} r={1 + one.width / 2} />
+          </g>
+        ))}
+      </svg>
+      {hidden.length > 0 && (
+        <div class="row">
+          {hidden.map((one) => {
+            const value = number(one.value, sight === "attention" ? "share" : ""), text = sourceText(of, one.start, one.stop);
+            return (
+              <button type="button" class="chip" title={t("page_attention.out_of_sight", { text, place: one.start, value })}
+                onClick={() => (props.reveal ? props.reveal(one.start) : (selected.value = one.start))}>
+                <span class="tok clip">{text.trim() || "\u2423"}</span> {value}
+              </button>
+            );
+          })}
+        </div>
+      )}
+    </div>
+  );
+}

@@ -1,0 +1,113 @@
+// What the whole page shares: one document, one selected place, one range. What a reader would send to a friend is in the hash.
+
+import { computed, effect, signal } from "@preact/signals";
+import { PARTS, type Lang, type PageDocument, type PartName, type Run, type Trace } from "./document";
+
+export const doc = signal<PageDocument | null>(null);
+/** Number of the shown trace. */
+export const traceNumber = signal(0);
+/** The selected place of the shown trace; null for none. */
+export const selected = signal<number | null>(null);
+/** Places shown in charts, both ends included; null for all. */
+export const range = signal<[number, number] | null>(null);
+export const part = signal<PartName>("overview");
+/** Name of the measure that colours the tokens, and of the one that underlines them. */
+export const colour = signal<string>("latency");
+export const underline = signal<string>("none");
+export const lang = signal<Lang>("en");
+export const theme = signal<"auto" | "light" | "dark">("auto");
+/** Whether the newest token of a growing tape is selected each time; it is not in the hash then. */
+export const following = signal(false);
+/** What single parts keep in the hash: an axis, a layer, a head. */
+export const extra = signal<Record<string, string>>({});
+
+export const trace = computed<Trace | null>(() => {
+  const tape = doc.value?.tape;
+  return tape?.traces.find((one) => one.number === traceNumber.value) ?? tape?.traces[0] ?? null;
+});
+export const run = computed<Run | null>(() => doc.value?.tape?.runs.find((one) => one.number === trace.value?.run) ?? null);
+
+/** The step that gave the selected place; null where none is selected, or a place of the prompt. */
+export const selectedStep = computed<number | null>(() => {
+  const shown = trace.value;
+  const place = selected.value;
+  return shown === null || place === null ? null : shown.tokens.step[place - shown.n_prompt] ?? null;
+});
+
+/** The place of the first token that a step gave; null where it gave none to the shown trace. */
+export function placeOfStep(step: number): number | null {
+  const shown = trace.value;
+  const index = shown?.tokens.step.indexOf(step) ?? -1;
+  return shown === null || index < 0 ? null : shown.n_prompt + index;
+}
+
+export function setExtra(name: string, value: string | null): void {
+  const next = { ...extra.value };
+  if (value === null) delete next[name];
+  else next[name] = value;
+  extra.value = next;
+}
+
+/** The part that a document opens with. */
+const home = (): PartName => (doc.value?.compare ? "compare" : "overview");
+
+/** The hash of the state, without `#`; what is as it was at first is left out. */
+export function hashOf(): string {
+  const found = new URLSearchParams();
+  if (part.value !== home()) found.set("part", part.value);
+  if (traceNumber.value !== 0) found.set("trace", String(traceNumber.value));
+  if (selected.value !== null && !following.value) found.set("at", String(selected.value));
+  if (range.value !== null) found.set("range", range.value.join("-"));
+  if (colour.value !== "latency") found.set("colour", colour.value);
+  if (underline.value !== "none") found.set("underline", underline.value);
+  if (theme.value !== "auto") found.set("theme", theme.value);
+  if (langChosen) found.set("lang", lang.value);
+  for (const [name, value] of Object.entries(extra.value)) found.set(`x.${name}`, value);
+  return found.toString();
+}
+
+let langChosen = false;
+
+export function chooseLang(to: Lang): void {
+  langChosen = true;
+  lang.value = to;
+}
+
+/** Takes over what a hash says; whatever it does not say, or says wrongly, goes back to what it was at first. */
+export function readHash(hash: string, preferred: Lang): void {
+  const found = new URLSearchParams(hash.replace(/^#/, ""));
+  const whole = (text: string | null): number | null => (text !== null && /^\d{1,9}$/.test(text) ? Number(text) : null);
+  const named = found.get("part");
+  part.value = PARTS.find((one) => one === named) ?? home();
+  traceNumber.value = whole(found.get("trace")) ?? doc.value?.tape?.traces[0]?.number ?? 0;
+  const n = trace.value?.symbols.text.length ?? 0;
+  const at = whole(found.get("at"));
+  selected.value = at !== null && at < n ? at : null;
+  const ends = /^(\d{1,9})-(\d{1,9})$/.exec(found.get("range") ?? "");
+  range.value = ends && Number(ends[1]) <= Number(ends[2]) ? [Number(ends[1]), Number(ends[2])] : null;
+  colour.value = found.get("colour") ?? "latency";
+  underline.value = found.get("underline") ?? "none";
+  const shade = found.get("theme");
+  theme.value = shade === "light" || shade === "dark" ? shade : "auto";
+  const tongue = found.get("lang");
+  langChosen = tongue === "en" || tongue === "zh";
+  lang.value = tongue === "en" || tongue === "zh" ? tongue : preferred;
+  const kept: Record<string, string> = {};
+  for (const [name, value] of found) if (name.startsWith("x.")) kept[name.slice(2)] = value;
+  extra.value = kept;
+}
+
+/** Keeps the hash and the state alike, without filling the history. */
+export function bindHash(preferred: Lang): void {
+  let written = "";
+  readHash(location.hash, preferred);
+  effect(() => {
+    const next = hashOf();
+    if (next === written) return;
+    written = next;
+    history.replaceState(history.state, "", next ? `#${next}` : location.pathname + location.search);
+  });
+  addEventListener("hashchange", () => {
+    if (location.hash.replace(/^#/, "") !== written) readHash(location.hash, preferred);
+  });
+}
