@@ -41,7 +41,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tape of the model that ships, with everything that a replay can add to it."""
     path = tmp_path_factory.mktemp("story") / "story.tape"
     recorded(path, seed=7)
-    done("explain", path, "--all", "--json")
+    done("explain", path, "--all", "--json")  # --json: no progress line
     done("explain", path, "--attention", "--all", "--json")
     done("explain", path, "--lens", "--all", "--json")
     done("explain", path, "--direct", "--all", "--json")

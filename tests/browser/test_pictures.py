@@ -7,9 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from browser.visits import PARTS, url_of, visit
 from PIL import Image
 from playwright.sync_api import Browser
+
+from browser.visits import PARTS, url_of, visit
 
 WINDOW = {"width": 1180, "height": 820}
 
