@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "docs" / "tutorial" / "first-tape.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
 DOCUMENTED = ["tokentape.clock", "tokentape.sources.scripted"]
 
 
@@ -31,9 +31,10 @@ def test_examples_run(example: Path, tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_the_readme_prints_what_it_says(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", ["README.md", "README.zh-CN.md"])
+def test_the_readme_prints_what_it_says(tmp_path: Path, page: str) -> None:
     """The first block of Python, and the block of text right after it."""
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / page).read_text("utf-8")
     code, printed = re.search(r"```python\n(.*?)```\n+```text\n(.*?)```", text, re.DOTALL).groups()
     done = _run(code, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -16,12 +16,16 @@ await build({
   bundle: true,
   minify: true,
   format: "iife",
-  globalName: "tokentape",
   target: ["chrome110", "firefox115", "safari16"],
   charset: "ascii",
   legalComments: "none",
-  jsx: "automatic",
-  jsxImportSource: "preact",
+  // an element is `h(type, props, ...children)`: shorter than the automatic form, which has its children among the props
+  jsx: "transform",
+  jsxFactory: "h",
+  jsxFragment: "Fragment",
+  inject: ["src/jsx.ts"],
+  // in the place of tsconfig.json, whose own form of elements would come first
+  tsconfigRaw: { compilerOptions: { verbatimModuleSyntax: true } },
 });
 
 for (const [name, limit] of Object.entries(LIMITS)) {

@@ -17,6 +17,10 @@ import tokentape
 from data.tapes import SETTING, awkward, step, token, write_run
 from tokentape import Line, ScriptedSource
 from tokentape.data import Run, TapeWriter, TraceHead, open_tape
+from tokentape.server import following
+from tokentape.server.documents import Asked, Pages
+from tokentape.server.following import Feed, look
+from tokentape.server.gatekeeping import Gate
 from tokentape.server.rows import Mark, moment_of
 from tokentape.views.page.document import page_document
 
@@ -239,6 +243,23 @@ def first(told: Iterator, name: str):
     return next(event for event in told if event.name == name)
 
 
+class Told:
+    """What a page knows that listens: the last trouble, and how many steps the last document has; None for no run."""
+
+    def __init__(self, response) -> None:
+        self.events = events(response)
+        self.trouble, self.steps = None, -1
+
+    def until(self, known) -> None:
+        while not known(self):
+            event = next(self.events)
+            if event.name == "trouble":
+                self.trouble = event.data and event.data["what"]
+            elif event.name == "document":
+                runs = event.data["document"]["tape"]["runs"]
+                self.steps = len(runs[0]["step_ns"]) if runs else None
+
+
 def test_a_tape_that_is_replaced_or_deleted_is_told(tmp_path):
     tape = Writing(tmp_path / "a.tape")
     tape.steps(3)
@@ -246,21 +267,36 @@ def test_a_tape_that_is_replaced_or_deleted_is_told(tmp_path):
     with serving(shelf_of_one(tape.path)) as served, served.client() as client:
         page = opened(served)
         with client.stream("GET", page["live"]["events"], params={"since": page["live"]["since"]}) as response:
-            told = events(response)
+            told = Told(response)
             other = Writing(tape.path)
             other.steps(5)
-            n_before = len(page["tape"]["runs"][0]["step_ns"])
-            while len(first(told, "document").data["document"]["tape"]["runs"][0]["step_ns"]) <= n_before:
-                pass
             other.finish()
+            told.until(lambda now: now.steps == 5 and now.trouble is None)
             os.unlink(tape.path)
-            while "there is no file" not in first(told, "trouble").data["what"]:
-                pass  # it may be caught while it goes
-            Writing(tape.path).finish()
-            while first(told, "trouble").data is not None:
-                pass
-            while first(told, "document").data["document"]["tape"]["traces"][0]["tokens"]["step"]:
-                pass
+            told.until(lambda now: now.trouble is not None and "there is no file" in now.trouble)
+            last = Writing(tape.path)
+            last.steps(2)
+            last.finish()
+            told.until(lambda now: now.steps == 2 and now.trouble is None)
+
+
+def test_another_recording_in_a_file_of_the_same_number_is_read_anew(tmp_path, monkeypatch):
+    """The system may give the number of a file that is gone to the one that comes in its place."""
+    one, other = Writing(tmp_path / "a.tape"), Writing(tmp_path / "b.tape")
+    one.steps(4), other.steps(2)
+    feed = Feed(one.path, Pages(shelf_of_one(one.path), Gate(token="t", port=1), None, Asked()))
+    feed.moment = feed._moment(look(one.path))
+    kept = feed._tape
+    opened_again = []
+    monkeypatch.setattr(following, "open_tape", lambda path: opened_again.append(path) or open_tape(path))
+    one.steps(1)
+    feed.moment = feed._moment(look(one.path))
+    assert (feed._tape, feed.moment.mark.steps, opened_again) == (kept, 5, [])
+    feed.path = other.path
+    feed._tape = open_tape(other.path)
+    assert feed._moment(((feed._inode, 0, 0), None)).mark.steps == 2
+    assert opened_again == [other.path]
+    one.finish(), other.finish()
 
 
 def test_a_recorder_that_was_killed_leaves_a_partial_tape(tmp_path):

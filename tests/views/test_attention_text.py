@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -127,3 +128,13 @@ def test_all_of_it_is_json_with_null_where_masked() -> None:
     assert plain["n_heads"] == [2, 0] and plain["entropy"][1] == [[None, None], [None, None]]
     assert plain["heads"]["sources"][0][1] == [[1, None]] and plain["overall"]["kept"] == pytest.approx([1.0, 0.9])
     assert plain["pieces"]["1"] == [" cat", b" cat".hex(), False]
+
+
+@pytest.mark.parametrize("positions", [[5], [4, 5]])
+def test_in_chinese_it_has_the_same_numbers(positions: list[int]) -> None:
+    failed = ReplayCheck(2.0, 1.0, 3, 1e-3, False, "other weights")
+    found = replace(summary(), check=failed).rows(positions)
+    english, chinese = attention_text(found, Screen(width=200)), attention_text(found, Screen(width=200, lang="zh"))
+    assert sorted(re.findall(r"\d[\d.]*", chinese)) == sorted(re.findall(r"\d[\d.]*", english))
+    assert "看向" in chinese and "没有注意力的层：2" in chinese and "重放与记录不一致" in chinese
+    attention_text(found, Screen(encoding="ascii", lang="zh")).encode("ascii")

@@ -55,7 +55,7 @@ def lens() -> Lens:
 def table(text: str) -> list[str]:
     """The lines of the first table, its head first."""
     lines = text.splitlines()
-    start = next(i for i, line in enumerate(lines) if ANSI.sub("", line).startswith("layer"))
+    start = next(i for i, line in enumerate(lines) if ANSI.sub("", line).startswith(("layer", "层")))
     return lines[start : lines.index("", start)]
 
 
@@ -198,3 +198,22 @@ def test_direct_leaves_out_what_is_nothing() -> None:
 def test_direct_of_targets_together() -> None:
     found = direct_of(together=True, targets=np.array([5, 6]), target_ids=np.array([0, 2]), foil_ids=np.array([1, 1]))
     assert direct_text(found, Screen()).startswith("' mat' + ' the': 1.500 logits, written by")
+
+
+# in Chinese
+
+
+def test_a_lens_in_chinese_has_the_same_numbers(lens: Lens) -> None:
+    english, chinese = lens_text(lens, Screen(width=200)), lens_text(lens, Screen(width=200, lang="zh"))
+    assert set(re.findall(r"\d[\d.,]*", chinese)) == set(re.findall(r"\d[\d.,]*", english))
+    assert chinese.splitlines()[0] == "位置 5：' mat' 从第 1 层（共 2 层）起一直是首选"
+    assert chinese.splitlines()[3].endswith("最终排名 1,234；' the' 从第 1 层（共 2 层）起一直是首选")
+    assert len({cell_len(line[: line.index("</s>")]) for line in table(chinese)}) == 1
+    lens_text(lens, Screen(encoding="ascii", lang="zh")).encode("ascii")
+
+
+def test_direct_attribution_in_chinese_has_the_same_numbers() -> None:
+    english, chinese = direct_text(direct_of(), Screen()), direct_text(direct_of(), Screen(lang="zh"))
+    assert sorted(re.findall(r"\d[\d.e-]*", chinese)) == sorted(re.findall(r"\d[\d.e-]*", english))
+    assert "归一化与输出头 +0.125；2e-07 未入账" in chinese
+    assert chinese.splitlines()[-1] == "未拆分：第 2 层：它读取的内容并非只经加法通过"

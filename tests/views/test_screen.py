@@ -9,6 +9,7 @@ from rich.cells import cell_len
 
 from tokentape.views.screen import Screen, columns, fit, pad
 from tokentape.views.sparkline import sparkline
+from tokentape.views.text import folded
 from tokentape.views.units import bytes_text, count, duration, rate
 
 
@@ -92,3 +93,21 @@ def test_other_units() -> None:
     )
     assert (rate(None), rate(12.34), rate(1234.5)) == ("n/a", "12.3 tokens/s", "1,234 tokens/s")
     assert (count(1, "token"), count(1200, "token")) == ("1 token", "1,200 tokens")
+
+
+def test_chinese_is_for_streams_that_can_hold_it() -> None:
+    environ = {"TOKENTAPE_LANG": "zh"}
+    assert Screen.of(io.TextIOWrapper(io.BytesIO(), "utf-8"), environ).lang == "zh"
+    assert Screen.of(io.TextIOWrapper(io.BytesIO(), "gb18030"), environ).lang == "zh"
+    assert Screen.of(io.TextIOWrapper(io.BytesIO(), "latin-1"), environ).lang == "en"
+
+
+@pytest.mark.parametrize("width", [8, 13, 20, 41])
+def test_chinese_lines_break_neither_in_a_number_nor_before_a_mark(width: int) -> None:
+    line = "每词元平均 1.117 nat（1.611 比特），困惑度 3.05；缓存峰值 64.0 KiB，进程 398 MiB。"
+    lines = folded(line, width)
+    assert "".join(lines).replace(" ", "") == line.replace(" ", "")
+    assert all(cell_len(one) <= width for one in lines)
+    assert not any(one[0] in "，。；）" for one in lines) or width < 10
+    for number in ("1.117", "1.611", "3.05", "64.0", "398"):
+        assert any(number in one for one in lines), number

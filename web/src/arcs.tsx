@@ -1,21 +1,24 @@
 // Arcs on the ribbon from the selected token to what it rests on most, or to where the model looked.
 //
-//   <Arcs container={element} cellOf={(place) => rect | null} reveal={(place) => ...}/>
+//   <Arcs box={ref} cellOf={(place) => rect | null} reveal={(place) => ...}/>
 //
-// Put it beside the scrolling box `container`, inside of an element that is positioned and holds both: it lies over the box and takes no
+// Put it beside the scrolling box `box`, inside of an element that is positioned and holds both: it lies over the box and takes no
 // pointer but on its chips. `cellOf` gives the rectangle of a token that is in the page (as getClientRects does), null for one that is not.
 // `reveal` scrolls to a place; without it a chip selects the place. It draws when the selection, the explanation or the box's scroll or size
 // changes, in one frame, and never on hover.
 
-import { effect } from "@preact/signals";
-import { useEffect, useState } from "preact/hooks";
+import type { RefObject } from "preact";
+import { effect, useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import { number } from "./chart/format";
+import { watchSize } from "./elements";
+import { abs, max, min, round, sign } from "./maths";
 import { sightOf, sourceText, topSources, type Sight, type TopSource } from "./relevance";
 import { extra, selected, trace } from "./state";
 import { t } from "./words";
 
 export interface ArcsProps {
-  container: HTMLElement;
+  box: RefObject<HTMLElement | null>;
   cellOf(place: number): DOMRect | null;
   reveal?(place: number): void;
 }
@@ -39,25 +42,25 @@ interface Spot {
 
 /** An arc and where it begins, in the container's own pixels: within a line over it, or under it where there is no room; else from line to line. */
 export function arcOf(from: Spot, to: Spot): { d: string; x: number; y: number } {
-  const at = (...numbers: number[]): string => numbers.map((one) => Math.round(one * 10) / 10).join(" ");
+  const at = (...numbers: number[]): string => numbers.map((one) => round(one * 10) / 10).join(" ");
   let [y, end, out, back] = [from.bottom, to.top, 0, 0];
-  if (Math.abs(from.top - to.top) > 4) {
+  if (abs(from.top - to.top) > 4) {
     if (from.top > to.top) [y, end] = [from.top, to.bottom];
     // the ends leave and arrive upright, so that they can be told from those of other arcs
-    const bend = Math.sign(end - y || 1) * Math.max(14, Math.abs(end - y) / 2);
+    const bend = sign(end - y || 1) * max(14, abs(end - y) / 2);
     [out, back] = [y + bend, end - bend];
   } else {
     const over = from.top > 10;
-    y = end = over ? Math.min(from.top, to.top) : Math.max(from.bottom, to.bottom);
-    out = back = y + (over ? -1 : 1) * Math.min(14, 6 + Math.abs(to.x - from.x) / 12);
+    y = end = over ? min(from.top, to.top) : max(from.bottom, to.bottom);
+    out = back = y + (over ? -1 : 1) * min(14, 6 + abs(to.x - from.x) / 12);
   }
   return { d: `M${at(from.x, y)}C${at(from.x, out, to.x, back, to.x, end)}`, x: from.x, y };
 }
 
-function drawn({ container, cellOf }: ArcsProps): Drawn | null {
+function drawn({ box: { current: container }, cellOf }: ArcsProps): Drawn | null {
   const shown = trace.value, place = selected.value;
   const sight = shown && place !== null ? sightOf(shown, place) : null;
-  if (!shown || place === null || !sight) return null;
+  if (!shown || place === null || !sight || !container) return null;
   const outer = container.getBoundingClientRect(), top = topSources(shown, place, MOST, sight);
   const box = { left: container.offsetLeft, top: container.offsetTop, width: container.clientWidth, height: container.clientHeight };
   const cell = (at: number): Spot | null => {
@@ -65,9 +68,9 @@ function drawn({ container, cellOf }: ArcsProps): Drawn | null {
     const inside = found && found.bottom > outer.top && found.top < outer.bottom;
     return inside ? { x: (found.left + found.right) / 2 - outer.left, top: found.top - outer.top, bottom: found.bottom - outer.top } : null;
   };
-  const to = cell(place), most = Math.abs(top[0]?.value ?? 0) || 1, paths: Drawn["paths"] = [], hidden: TopSource[] = [];
+  const to = cell(place), most = abs(top[0]?.value ?? 0) || 1, paths: Drawn["paths"] = [], hidden: TopSource[] = [];
   for (const one of to ? top : []) {
-    const part = Math.abs(one.value) / most;
+    const part = abs(one.value) / most;
     if (part < LEAST) continue;
     // the middle token of a source of several
     const from = cell((one.start + one.stop - 1) >> 1);
@@ -78,28 +81,28 @@ function drawn({ container, cellOf }: ArcsProps): Drawn | null {
 }
 
 export function Arcs(props: ArcsProps) {
-  const { container } = props;
-  const [shown, show] = useState<Drawn | null>(null);
+  const shown = useSignal<Drawn | null>(null);
   useEffect(() => {
+    const container = props.box.current!;
     let frame = 0;
     // two frames: the ribbon scrolls to the selected token in the first
-    const soon = (): void => void (frame ||= requestAnimationFrame(() => (frame = requestAnimationFrame(() => ((frame = 0), show(drawn(props)))))));
+    const soon = (): void => void (frame ||= requestAnimationFrame(() => (frame = requestAnimationFrame(() => ((frame = 0), (shown.value = drawn(props)))))));
     const stop = effect(() => {
       void [trace.value, selected.value, extra.value];
       soon();
     });
-    const watch = new ResizeObserver(soon);
-    watch.observe(container);
+    const unwatch = watchSize(container, soon);
     container.addEventListener("scroll", soon, { passive: true });
     return () => {
       stop();
-      watch.disconnect();
+      unwatch();
       container.removeEventListener("scroll", soon);
       cancelAnimationFrame(frame);
     };
-  }, [container]);
-  if (!shown || !trace.value) return null;
-  const { box, paths, hidden, sight } = shown, of = trace.value;
+  }, []);
+  const of = trace.value;
+  if (!shown.value || !of) return null;
+  const { box, paths, hidden, sight } = shown.value;
   return (
     <div class={`arcs arcs-${sight}`} style={{ left: `${box.left}px`, top: `${box.top}px`, width: `${box.width}px`, height: `${box.height}px` }}>
       <svg width={box.width} height={box.height} aria-hidden="true">

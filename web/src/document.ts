@@ -18,10 +18,14 @@ export interface Missing {
 }
 
 export type Maybe<T> = T | Missing;
+export type Present<T> = Exclude<T, Missing>;
 
 export function isMissing<T extends object>(part: Maybe<T>): part is Missing {
   return "missing" in part;
 }
+
+/** A part that is there, else null. */
+export const present = <T extends object>(part: Maybe<T> | null | undefined): T | null => (part && !isMissing(part) ? part : null);
 
 /** What the byte budget left out, and the flag that brings it back. */
 export interface Dropped {
@@ -63,6 +67,8 @@ export interface TapePart {
   overview: Overview;
   cost: Maybe<CostPart>;
   provenance: Provenance;
+  /** What stands in the place of a comparison, for which there is nothing to compare with. */
+  alone: Missing;
 }
 
 /** One sequence. A *place* is an index into its symbols, prompt included: place = prompt's tokens + index of the token. */

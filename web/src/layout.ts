@@ -1,6 +1,7 @@
 // How a text is laid out in the ribbon: cells, and blocks of cells that are drawn only where they are seen. Pure functions.
 
 import type { Symbols } from "./document";
+import { floor, min } from "./maths";
 
 /** Places that are drawn together: one token, or those that share a character. */
 export interface Cell {
@@ -48,7 +49,7 @@ export function nameOf(symbols: Symbols, place: number, longest = 80): string {
 export function cellsOf(symbols: Symbols, { from, to }: Block): Cell[] {
   const cells: Cell[] = [];
   for (let start = from; start < to; ) {
-    const end = Math.min(to, sharing(symbols, start)[1]);
+    const end = min(to, sharing(symbols, start)[1]);
     const text = symbols.text.slice(start, end).join("");
     cells.push({ from: start, to: end, text: drawn(text, symbols.ids[start] === null), breaks: breaks(text) });
     start = end;
@@ -61,9 +62,9 @@ export function blocksOf(symbols: Symbols, size = 256): Block[] {
   const n = symbols.text.length;
   const blocks: Block[] = [];
   for (let from = 0; from < n; ) {
-    let to = Math.min(n, from + size);
+    let to = min(n, from + size);
     if (n - from <= size * 1.25) to = n;
-    else for (let end = from + Math.floor(size * 1.25); end > from + size * 0.75; end--) {
+    else for (let end = from + floor(size * 1.25); end > from + size * 0.75; end--) {
       if (breaks(symbols.text[end - 1]!)) {
         to = end;
         break;
@@ -85,7 +86,7 @@ export function linesOf(symbols: Symbols, { from, to }: Block, letters: number):
     const width = text.length > LONGEST ? LONGEST : text.length + (text.match(/[\u2e80-\uffe6]/g)?.length ?? 0);
     used += width;
     if (used > letters) {
-      lines += Math.floor(used / letters);
+      lines += floor(used / letters);
       used %= letters;
     }
     if (breaks(text)) {

@@ -1,16 +1,21 @@
 // The page as it is served: rows that come while a tape grows, how the connection is, and a question to the server's model.
 
-import { batch, effect, signal } from "@preact/signals";
-import { useState } from "preact/hooks";
+import { batch, effect, signal, useSignal } from "@preact/signals";
+import { Button } from "./blocks";
 import type { FolderPart, Measure, PageDocument, RowsEvent, Trace } from "./document";
-import { doc, following, selected, trace, traceNumber } from "./state";
-import { t } from "./words";
+import { max } from "./maths";
+import { doc, following, growing, selected, trace, traceNumber } from "./state";
+import { wordsOf } from "./words";
+
+const w = wordsOf("live");
 
 interface Told {
   what: string;
   why: string;
   fix: string;
 }
+
+const plain = (what: unknown): Told => ({ what: String(what), why: "", fix: "" });
 
 const connection = signal<"live" | "lost" | "refused">("live");
 const trouble = signal<Told | null>(null);
@@ -37,7 +42,7 @@ function measured(of: Trace, kept = Infinity): Measure[] {
     const column = COLUMN[one.name];
     if (!column) return one;
     const values = one.values.slice(0, of.n_prompt + kept);
-    return { ...one, values: values.concat(of.tokens[column].slice(Math.max(0, values.length - of.n_prompt)) as Measure["values"]) };
+    return { ...one, values: values.concat(of.tokens[column].slice(max(0, values.length - of.n_prompt)) as Measure["values"]) };
   });
 }
 
@@ -92,7 +97,7 @@ function follow(): void {
   const shown = trace.value;
   placed = shown?.tokens.step.length ? shown.symbols.text.length - 1 : null;
   selected.value = placed;
-  if (tape.state !== "recording") following.value = false;
+  if (!growing.value) following.value = false;
 }
 
 /** Listens to the server for as long as the page is open and seen. */
@@ -103,7 +108,7 @@ export function startLive(page: PageDocument): void {
   let { since } = live;
   let source: EventSource | null = null;
   let timer = 0;
-  following.value = page.tape?.state === "recording" && selected.value === null;
+  following.value = growing.value && selected.value === null;
   effect(() => {
     if (selected.value !== placed) following.value = false;
   });
@@ -152,20 +157,17 @@ export function LiveChips() {
   const page = doc.value;
   const live = page?.live;
   if (!live) return null;
-  const growing = page.tape?.state === "recording";
-  grew ||= growing;
-  const word = trouble.value ? "gone" : connection.value !== "live" ? connection.value : growing || !page.tape ? "live" : grew && "settled";
+  grew ||= growing.value;
+  const word = trouble.value ? "gone" : connection.value !== "live" ? connection.value : growing.value || !page.tape ? "live" : grew && "settled";
   return (
     <>
       {live.events && word && (
-        <span class="chip live" data-state={word} role="status" title={t(`page_live.${word}.title`, { what: trouble.value?.what ?? "" })}>{t(`page_live.${word}`)}</span>
+        <span class="chip live" data-state={word} role="status" title={w(`${word}.title`, { what: trouble.value?.what ?? "" })}>{w(word)}</span>
       )}
-      {growing && (
-        <button type="button" class="btn quiet" aria-pressed={following.value} title={t("page_live.follow.title")} onClick={toggle}>
-          {t("page_live.follow")}
-        </button>
+      {growing.value && (
+        <Button quiet aria-pressed={following.value} title={w("follow.title")} onClick={toggle}>{w("follow")}</Button>
       )}
-      {live.folder && !page.folder && <a class="btn quiet" href={live.folder}>{t("page_live.folder")}</a>}
+      {live.folder && !page.folder && <a class="btn quiet" href={live.folder}>{w("folder")}</a>}
     </>
   );
 }
@@ -179,14 +181,13 @@ function toggle(): void {
 
 /** Asks the server to explain the selected token; the answer comes as an event, when it is in the tape. */
 export function Ask() {
-  const [busy, setBusy] = useState(false);
-  const [told, setTold] = useState<Told | null>(null);
+  const busy = useSignal(false), failed = useSignal<Told | null>(null);
   const [page, shown, place] = [doc.value, trace.value, selected.value];
   if (!page?.live?.explain || !shown || place === null || place < shown.n_prompt) return null;
-  const wait = page.tape?.state === "recording";
+  const wait = growing.value;
   const ask = async (): Promise<void> => {
-    setBusy(true);
-    setTold(null);
+    busy.value = true;
+    failed.value = null;
     try {
       const answer = await fetch(page.live!.explain!, {
         method: "POST",
@@ -194,18 +195,16 @@ export function Ask() {
         body: JSON.stringify({ tape: decodeURIComponent(page.live!.events!.split("tape=")[1] ?? ""), trace: shown.number, place }),
       });
       const said = (await answer.json().catch(() => null)) as Told | null;
-      if (!answer.ok) setTold(said ?? { what: `HTTP ${answer.status}`, why: "", fix: "" });
+      if (!answer.ok) failed.value = said ?? plain(`HTTP ${answer.status}`);
     } catch (error) {
-      setTold({ what: String(error), why: "", fix: "" });
+      failed.value = plain(error);
     }
-    setBusy(false);
+    busy.value = false;
   };
   return (
     <p class="row">
-      <button type="button" class="btn" disabled={busy || wait} title={wait ? t("page_live.explain.wait") : undefined} onClick={ask}>
-        {t(busy ? "page_live.explain.busy" : "page_live.explain")}
-      </button>
-      {told && <span class="note" role="alert">{t("page_live.explain.failed", { ...told })}</span>}
+      <Button disabled={busy.value || wait} title={wait ? w("explain.wait") : undefined} onClick={ask}>{w(busy.value ? "explain.busy" : "explain")}</Button>
+      {failed.value && <span class="note" role="alert">{w("explain.failed", { ...failed.value })}</span>}
     </p>
   );
 }

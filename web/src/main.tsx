@@ -2,40 +2,27 @@
 
 import { effect } from "@preact/signals";
 import { render } from "preact";
-import type { Lang, PageDocument } from "./document";
+import type { PageDocument } from "./document";
 import { bindKeys } from "./keys";
 import { startLive } from "./live";
 import { bindPalette } from "./palette";
 import { bindPrint } from "./print";
 import { Shell } from "./shell";
-import { bindHash, doc, lang, readHash, theme } from "./state";
+import { bindHash, doc, lang, readHash } from "./state";
 
-export interface Options {
-  lang?: Lang;
-  theme?: "auto" | "light" | "dark";
-  /** Whether the state is kept in the address; not in a frame, whose address nobody sees. */
-  hash?: boolean;
-}
-
-let bound = false;
-
-/** Draws a document into an element. */
-export function mount(element: Element, data: PageDocument, options: Options = {}): void {
+/** Draws a document into an element. A frame's address is nobody's to see, and that of a srcdoc frame cannot be written. */
+function mount(element: Element, data: PageDocument): void {
   if (data?.schema !== 1 || typeof data.words?.en !== "object") throw new Error(`this page draws documents of form 1, not ${data?.schema}`);
   doc.value = data;
-  const preferred = options.lang ?? data.lang ?? (navigator.languages.find((one) => /^(en|zh)\b/.test(one))?.startsWith("zh") ? "zh" : "en");
-  if (options.hash === false) readHash("", preferred);
-  else bindHash(preferred);
-  if (options.theme) theme.value = options.theme;
-  if (!bound) {
-    bound = true;
-    bindPalette();
-    bindPrint();
-    bindKeys();
-    effect(() => {
-      document.documentElement.lang = lang.value === "zh" ? "zh-Hans" : "en";
-    });
-  }
+  const preferred = data.lang ?? (navigator.languages.find((one) => /^(en|zh)\b/.test(one))?.startsWith("zh") ? "zh" : "en");
+  if (parent === window) bindHash(preferred);
+  else readHash("", preferred);
+  bindPalette();
+  bindPrint();
+  bindKeys();
+  effect(() => {
+    document.documentElement.lang = lang.value === "zh" ? "zh-Hans" : "en";
+  });
   element.replaceChildren();
   render(<Shell />, element);
   if (data.live) startLive(data);
@@ -56,8 +43,7 @@ function start(): void {
   const element = document.getElementById("tokentape");
   if (!element || !chunks.length) return;
   try {
-    // a frame's address is nobody's to see, and that of a srcdoc frame cannot be written
-    mount(element, JSON.parse(chunks.map((one) => one.textContent).join("")) as PageDocument, { hash: parent === window });
+    mount(element, JSON.parse(chunks.map((one) => one.textContent).join("")) as PageDocument);
   } catch (error) {
     refuse(element, error);
   }

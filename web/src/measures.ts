@@ -2,6 +2,7 @@
 
 import { computed } from "@preact/signals";
 import { isMissing, type Measure, type Trace, type Unit, type Values } from "./document";
+import { abs, ceil, clamp, floor, log, max, min, round } from "./maths";
 import { explanationOf, relevanceTo } from "./relevance";
 import { colour, selected, trace, underline } from "./state";
 
@@ -25,25 +26,22 @@ export const LINES = 4;
 export function share(mode: Mode, value: number | null | undefined): number | null {
   if (value === null || value === undefined) return null;
   const { low, high, scale } = mode;
-  const at =
-    scale === "diverging" ? (high ? value / high : 0)
-    : !(high > low) ? 0
-    : scale === "log" && low > 0 ? Math.log(Math.max(value, low) / low) / Math.log(high / low)
-    : (value - low) / (high - low);
-  return Math.max(scale === "diverging" ? -1 : 0, Math.min(1, at));
+  if (scale === "diverging") return high ? clamp(value / high, -1, 1) : 0;
+  if (!(high > low)) return 0;
+  return clamp(scale === "log" && low > 0 ? log(max(value, low) / low) / log(high / low) : (value - low) / (high - low), 0, 1);
 }
 
 /** The class that paints a value: `q0` to `q15` for magnitudes, `d0` to `d16` for differences; empty for none. */
 export function shadeOf(mode: Mode | null, place: number): string {
   const at = mode && share(mode, mode.values[place]);
   if (mode === null || at === null) return "";
-  return mode.scale === "diverging" ? `d${Math.round(at * SIDES) + SIDES}` : `q${Math.min(LEVELS - 1, Math.floor(at * LEVELS))}`;
+  return mode.scale === "diverging" ? `d${round(at * SIDES) + SIDES}` : `q${min(LEVELS - 1, floor(at * LEVELS))}`;
 }
 
 /** The class that underlines a value: `u0` to `u4`, thicker for more. */
 export function lineOf(mode: Mode | null, place: number): string {
   const at = mode && share(mode, mode.values[place]);
-  return mode === null || at === null ? "" : `u${Math.ceil(Math.abs(at) * LINES)}`;
+  return mode === null || at === null ? "" : `u${ceil(abs(at) * LINES)}`;
 }
 
 /** Whether a trace has what a mode needs; whether a token must be selected for it is another question. */

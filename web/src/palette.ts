@@ -3,6 +3,7 @@
 
 import { effect } from "@preact/signals";
 import { blueOrange, cividis, dark, rgb, themed, type Rgb } from "./chart/colour";
+import { round } from "./maths";
 import { LEVELS, SIDES } from "./measures";
 import { theme } from "./state";
 
@@ -15,7 +16,7 @@ export function contrast(one: Rgb, other: Rgb): number {
   return (high + 0.05) / (low + 0.05);
 }
 
-const mixed = (over: Rgb, ground: Rgb, much: number): Rgb => over.map((value, i) => Math.round(value * much + ground[i]! * (1 - much))) as Rgb;
+const mixed = (over: Rgb, ground: Rgb, much: number): Rgb => over.map((value, i) => round(value * much + ground[i]! * (1 - much))) as Rgb;
 
 /** Ground and letters of a magnitude in 0..1. */
 export function magnitude(x: number, night: boolean): [Rgb, Rgb] {

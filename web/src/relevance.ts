@@ -2,6 +2,7 @@
 
 import { entries } from "./chart/cells";
 import { isMissing, type Explained, type Trace, type Values, type Weights } from "./document";
+import { abs, max, min } from "./maths";
 import { extra } from "./state";
 
 /** A value for each place, and the largest of them by absolute value: the end of a colour scale. */
@@ -30,8 +31,8 @@ export function explanationOf(trace: Trace): Explained | null {
 }
 
 /** The row of an explanation that a place is a target of; -1 for none. */
-export function rowOf(found: Explained, place: number): number {
-  const row = found.targets.indexOf(place);
+export function rowOf(found: Explained, place: number | null): number {
+  const row = found.targets.indexOf(place!);
   return found.together && row > 0 ? 0 : row;
 }
 
@@ -77,7 +78,7 @@ export function attentionOf(trace: Trace, place: number): ByPlace | null {
   let limit = 0;
   for (const [source, value] of entries(chosen.weights, row)) {
     values[source] = value;
-    limit = Math.max(limit, value);
+    limit = max(limit, value);
   }
   return { values, limit };
 }
@@ -107,12 +108,12 @@ export function topSources(trace: Trace, place: number, k: number, sight = sight
     for (const [start, value] of entries(chosen.weights, chosen.rows.indexOf(place)))
       all.push({ start, stop: start + 1, value, share: null });
   }
-  return all.filter((one) => one.value !== 0).sort((a, b) => Math.abs(b.value) - Math.abs(a.value)).slice(0, k);
+  return all.filter((one) => one.value !== 0).sort((a, b) => abs(b.value) - abs(a.value)).slice(0, k);
 }
 
 /** The text of a source: its symbols one after another, cut where it is long. */
 export function sourceText(trace: Trace, start: number, stop = start + 1): string {
-  const text = trace.symbols.text.slice(start, Math.min(stop, start + 40)).join("");
+  const text = trace.symbols.text.slice(start, min(stop, start + 40)).join("");
   const shown = [...text.slice(0, 200)];
   return shown.length > 40 || stop > start + 40 ? `${shown.slice(0, 39).join("")}\u2026` : text;
 }

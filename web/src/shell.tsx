@@ -2,12 +2,15 @@
 
 import { Component, type ComponentChildren, type ComponentType } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { Button, Empty, Facts, Pick } from "./blocks";
 import { number } from "./chart/format";
-import { PARTS, type Dropped, type PageDocument, type PartName } from "./document";
+import { PARTS, type Dropped, type PageDocument, type PartName, type Trace } from "./document";
+import { walked, watchSize } from "./elements";
 import { Inspector } from "./inspector";
 import { help, KEYS, nextTheme, otherLang } from "./keys";
 import { nameOf } from "./layout";
 import { LiveChips } from "./live";
+import { clamp, max, min } from "./maths";
 import { AttentionPart } from "./parts/attention";
 import { ComparePart } from "./parts/compare";
 import { CostPart } from "./parts/cost";
@@ -21,8 +24,7 @@ import { TimePart } from "./parts/time";
 import { TokensPart } from "./parts/tokens";
 import { printing } from "./print";
 import { Ribbon } from "./ribbon";
-import { doc, lang, part, range, selected, theme, trace, traceNumber } from "./state";
-import { Empty } from "./missing";
+import { doc, lang, part, show, theme, trace } from "./state";
 import { say, ui } from "./words";
 
 /** A law alone, in a notebook, and a folder's listing are no part of a tape. */
@@ -40,12 +42,8 @@ export function Shell() {
   const shown = partsOf(page);
   const now = shown.includes(part.value) ? part.value : shown[0]!;
   const stuck = useRef<HTMLDivElement>(null);
-  useLayoutEffect(() => {
-    // what scrolls to the top stops below what is stuck there
-    const watch = new ResizeObserver(([one]) => document.documentElement.style.setProperty("--stuck", `${one!.contentRect.height}px`));
-    watch.observe(stuck.current!);
-    return () => watch.disconnect();
-  }, []);
+  // what scrolls to the top stops below what is stuck there
+  useLayoutEffect(() => watchSize(stuck.current!, (box) => document.documentElement.style.setProperty("--stuck", `${box.height}px`)), []);
   return (
     <div class="tt">
       <a class="skip btn" href="#content" onClick={(event) => (event.preventDefault(), document.getElementById("content")?.focus())}>{ui("skip")}</a>
@@ -74,9 +72,7 @@ export function partsOf(page: PageDocument): readonly Shown[] {
 
 function Part({ name, single }: { name: Shown; single: boolean }) {
   const Body = COMPONENTS[name];
-  const file = doc.value?.tape?.name ?? "a.tape";
-  const tape = /^[\w./-]+$/.test(file) ? file : `'${file.replaceAll("'", "'\\''")}'`;
-  const lone = name === "compare" && doc.value?.compare === null && { missing: { key: "page_ui.no_compare" }, run: `tokentape view ${tape} other.tape --html compared.html` };
+  const { tape, compare } = doc.value!, alone = name === "compare" && compare === null && tape?.alone;
   const beside = BESIDE.includes(name) && trace.value !== null && !(printing.value && name !== "tokens");
   return (
     <div
@@ -84,7 +80,7 @@ function Part({ name, single }: { name: Shown; single: boolean }) {
       role={single ? undefined : "tabpanel"} aria-labelledby={single ? undefined : `tab-${name}`}
     >
       <h2 class={printing.value ? "title" : "vh"}>{ui(`part_${name}`)}</h2>
-      <div class="body"><Safe name={name}>{lone ? <Empty part={lone} /> : <Body />}</Safe></div>
+      <div class="body"><Safe name={name}>{alone ? <Empty part={alone} /> : <Body />}</Safe></div>
       {beside && <aside><Safe name={name}><Inspector /></Safe></aside>}
     </div>
   );
@@ -113,12 +109,12 @@ function Head({ page }: { page: PageDocument }) {
         <LiveChips />
       </div>
       <div class="row">
-        <button type="button" class="btn quiet" onClick={otherLang} title={`${ui("key_lang")} (l)`} lang={lang.value === "en" ? "zh-Hans" : "en"}>
+        <Button quiet onClick={otherLang} title={`${ui("key_lang")} (l)`} lang={lang.value === "en" ? "zh-Hans" : "en"}>
           {lang.value === "en" ? "\u4e2d\u6587" : "English"}
-        </button>
-        <button type="button" class="btn quiet" onClick={nextTheme} title={`${ui("key_theme")} (g)`}>{ui(`theme_${theme.value}`)}</button>
-        <button type="button" class="btn quiet" onClick={() => print()}>{ui("print")}</button>
-        <button type="button" class="btn quiet" onClick={() => (help.value = true)} aria-label={ui("help")} title={`${ui("help")} (?)`}>?</button>
+        </Button>
+        <Button quiet onClick={nextTheme} title={`${ui("key_theme")} (g)`}>{ui(`theme_${theme.value}`)}</Button>
+        <Button quiet onClick={() => print()}>{ui("print")}</Button>
+        <Button quiet onClick={() => (help.value = true)} aria-label={ui("help")} title={`${ui("help")} (?)`}>?</Button>
       </div>
     </header>
   );
@@ -128,50 +124,48 @@ const MANY = 40;
 
 /** Which sequence: a list; a field to search in where there are many. */
 function Traces({ page }: { page: PageDocument }) {
-  const { traces, n_traces } = page.tape!;
-  const label = (one: (typeof traces)[number]): string => {
-    const from = Math.min(one.n_prompt, Math.max(0, one.symbols.text.length - 1));
-    return `${one.number} \u00b7 ${one.symbols.text.length ? one.symbols.text.slice(from, from + 12).join("").slice(0, 40) || nameOf(one.symbols, from) : ""}`;
+  const { traces, n_traces } = page.tape!, now = trace.value!;
+  const label = ({ number, n_prompt, symbols }: Trace): string => {
+    const n = symbols.text.length, from = min(n_prompt, max(0, n - 1));
+    return `${number} \u00b7 ${n ? symbols.text.slice(from, from + 12).join("").slice(0, 40) || nameOf(symbols, from) : ""}`;
   };
-  const pick = (number: number): void => {
-    if (number === trace.value?.number || !traces.some((one) => one.number === number)) return;
-    traceNumber.value = number;
-    selected.value = range.value = null;
+  const pick = (to: string): void => {
+    const number = parseInt(to, 10);
+    if (traces.some((one) => one.number === number)) show(number);
   };
-  const now = trace.value?.number ?? 0;
   const note = n_traces > traces.length ? ui("traces_shown", { n: traces.length, all: n_traces }) : undefined;
   return (
-    <label class="field" title={note}>
-      {ui("trace")}
+    <span class="field" title={note}>
       {traces.length <= MANY ? (
-        <select value={now} onChange={(event) => pick(Number(event.currentTarget.value))}>
-          {traces.map((one) => <option value={one.number}>{label(one)}</option>)}
-        </select>
+        <Pick label={ui("trace")} value={now.number} onPick={pick} options={traces.map((one) => [one.number, label(one)])} />
       ) : (
-        <>
-          <input type="search" list="tt-traces" placeholder={label(trace.value!)} onChange={(event) => {
-            pick(parseInt(event.currentTarget.value, 10));
+        <label class="field">
+          {ui("trace")}
+          <input type="search" list="tt-traces" placeholder={label(now)} onChange={(event) => {
+            pick(event.currentTarget.value);
             event.currentTarget.value = "";
           }} />
           <datalist id="tt-traces">{traces.map((one) => <option value={label(one)} />)}</datalist>
-        </>
+        </label>
       )}
-      {note && <span>{note}</span>}
-    </label>
+      {note}
+    </span>
   );
 }
 
 function Tabs({ parts, now }: { parts: readonly Shown[]; now: Shown }) {
   const list = useRef<HTMLDivElement>(null);
+  // only the list is scrolled, and not the page, which may stand in a notebook
   useEffect(() => {
-    list.current?.querySelector("[aria-selected=true]")?.scrollIntoView?.({ block: "nearest", inline: "nearest" });
+    const box = list.current, tab = box?.querySelector<HTMLElement>("[aria-selected=true]");
+    if (box && tab) box.scrollLeft = clamp(box.scrollLeft, tab.offsetLeft + tab.offsetWidth - box.clientWidth, tab.offsetLeft);
   }, [now]);
   if (parts.length < 2) return null;
   const press = (event: KeyboardEvent): void => {
-    const by = { ArrowRight: 1, ArrowLeft: -1, Home: -parts.indexOf(now), End: -1 - parts.indexOf(now) }[event.key];
-    if (by === undefined) return;
+    const n = parts.length, to = walked(event, parts.indexOf(now), n);
+    if (to === undefined || event.key.startsWith("Page")) return;
     event.preventDefault();
-    part.value = PARTS[(parts.indexOf(now) + by + parts.length) % parts.length]!;
+    part.value = PARTS[(to + n) % n]!;
     document.getElementById(`tab-${part.value}`)?.focus();
   };
   return (
@@ -212,9 +206,9 @@ function Help() {
     <dialog ref={own} class="dialog" aria-labelledby="tt-help" onClose={() => (help.value = false)} onClick={(event) => event.target === own.current && own.current?.close()}>
       <div class="row spread">
         <h2 id="tt-help">{ui("help")}</h2>
-        <button type="button" class="btn quiet" aria-label={ui("close")} onClick={() => own.current?.close()}>{"\u2715"}</button>
+        <Button quiet aria-label={ui("close")} onClick={() => own.current?.close()}>{"\u2715"}</Button>
       </div>
-      <dl class="facts">{KEYS.map(([keys, word]) => <><dt><kbd>{keys}</kbd></dt><dd>{ui(`${word}`)}</dd></>)}</dl>
+      <Facts rows={KEYS.map(([keys, word]) => [<kbd>{keys}</kbd>, ui(word)])} />
     </dialog>
   );
 }

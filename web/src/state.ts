@@ -27,12 +27,22 @@ export const trace = computed<Trace | null>(() => {
 });
 export const run = computed<Run | null>(() => doc.value?.tape?.runs.find((one) => one.number === trace.value?.run) ?? null);
 
+/** Whether the tape is written still. */
+export const growing = computed(() => doc.value?.tape?.state === "recording");
+
 /** The step that gave the selected place; null where none is selected, or a place of the prompt. */
 export const selectedStep = computed<number | null>(() => {
   const shown = trace.value;
   const place = selected.value;
   return shown === null || place === null ? null : shown.tokens.step[place - shown.n_prompt] ?? null;
 });
+
+/** Shows another trace, of which nothing is selected. */
+export function show(number: number): void {
+  if (number === trace.value?.number) return;
+  traceNumber.value = number;
+  selected.value = range.value = null;
+}
 
 /** The place of the first token that a step gave; null where it gave none to the shown trace. */
 export function placeOfStep(step: number): number | null {
@@ -41,9 +51,10 @@ export function placeOfStep(step: number): number | null {
   return shown === null || index < 0 ? null : shown.n_prompt + index;
 }
 
-export function setExtra(name: string, value: string | null): void {
+/** Keeps a part's choice in the hash; its usual one is not written. */
+export function setExtra(name: string, value: string | null, usual: string | null = null): void {
   const next = { ...extra.value };
-  if (value === null) delete next[name];
+  if (value === null || value === usual) delete next[name];
   else next[name] = value;
   extra.value = next;
 }
@@ -54,15 +65,18 @@ const home = (): PartName => (doc.value?.compare ? "compare" : "overview");
 /** The hash of the state, without `#`; what is as it was at first is left out. */
 export function hashOf(): string {
   const found = new URLSearchParams();
-  if (part.value !== home()) found.set("part", part.value);
-  if (traceNumber.value !== 0) found.set("trace", String(traceNumber.value));
-  if (selected.value !== null && !following.value) found.set("at", String(selected.value));
-  if (range.value !== null) found.set("range", range.value.join("-"));
-  if (colour.value !== "latency") found.set("colour", colour.value);
-  if (underline.value !== "none") found.set("underline", underline.value);
-  if (theme.value !== "auto") found.set("theme", theme.value);
-  if (langChosen) found.set("lang", lang.value);
-  for (const [name, value] of Object.entries(extra.value)) found.set(`x.${name}`, value);
+  const put = (name: string, value: string | number | null, usual: string | number | null): void => {
+    if (value !== usual) found.set(name, String(value));
+  };
+  put("part", part.value, home());
+  put("trace", traceNumber.value, 0);
+  put("at", following.value ? null : selected.value, null);
+  put("range", range.value?.join("-") ?? null, null);
+  put("colour", colour.value, "latency");
+  put("underline", underline.value, "none");
+  put("theme", theme.value, "auto");
+  put("lang", langChosen ? lang.value : null, null);
+  for (const [name, value] of Object.entries(extra.value)) put(`x.${name}`, value, null);
   return found.toString();
 }
 
@@ -76,25 +90,22 @@ export function chooseLang(to: Lang): void {
 /** Takes over what a hash says; whatever it does not say, or says wrongly, goes back to what it was at first. */
 export function readHash(hash: string, preferred: Lang): void {
   const found = new URLSearchParams(hash.replace(/^#/, ""));
-  const whole = (text: string | null): number | null => (text !== null && /^\d{1,9}$/.test(text) ? Number(text) : null);
-  const named = found.get("part");
-  part.value = PARTS.find((one) => one === named) ?? home();
-  traceNumber.value = whole(found.get("trace")) ?? doc.value?.tape?.traces[0]?.number ?? 0;
+  const whole = (name: string): number | null => (/^\d{1,9}$/.test(found.get(name) ?? "") ? Number(found.get(name)) : null);
+  const oneOf = <T extends string>(name: string, all: readonly T[]): T | undefined => all.find((one) => one === found.get(name));
+  part.value = oneOf("part", PARTS) ?? home();
+  traceNumber.value = whole("trace") ?? doc.value?.tape?.traces[0]?.number ?? 0;
   const n = trace.value?.symbols.text.length ?? 0;
-  const at = whole(found.get("at"));
+  const at = whole("at");
   selected.value = at !== null && at < n ? at : null;
-  const ends = /^(\d{1,9})-(\d{1,9})$/.exec(found.get("range") ?? "");
-  range.value = ends && Number(ends[1]) <= Number(ends[2]) ? [Number(ends[1]), Number(ends[2])] : null;
+  const ends = /^(\d{1,9})-(\d{1,9})$/.exec(found.get("range") ?? "")?.slice(1).map(Number) as [number, number] | undefined;
+  range.value = ends && ends[0] <= ends[1] ? ends : null;
   colour.value = found.get("colour") ?? "latency";
   underline.value = found.get("underline") ?? "none";
-  const shade = found.get("theme");
-  theme.value = shade === "light" || shade === "dark" ? shade : "auto";
-  const tongue = found.get("lang");
-  langChosen = tongue === "en" || tongue === "zh";
-  lang.value = tongue === "en" || tongue === "zh" ? tongue : preferred;
-  const kept: Record<string, string> = {};
-  for (const [name, value] of found) if (name.startsWith("x.")) kept[name.slice(2)] = value;
-  extra.value = kept;
+  theme.value = oneOf("theme", ["light", "dark"]) ?? "auto";
+  const tongue = oneOf("lang", ["en", "zh"]);
+  langChosen = !!tongue;
+  lang.value = tongue ?? preferred;
+  extra.value = Object.fromEntries([...found].flatMap(([name, value]) => (name.startsWith("x.") ? [[name.slice(2), value]] : [])));
 }
 
 /** Keeps the hash and the state alike, without filling the history. */

@@ -23,9 +23,12 @@ export function say(message: Message): string {
 }
 
 /** The same for a key of the page itself. */
-export function t(key: string, args?: Message["args"]): string {
-  return say(args === undefined ? { key } : { key, args });
-}
+export const t = (key: string, args?: Message["args"]): string => say(args ? { key, args } : { key });
 
-/** The same for a word of `page_ui`. */
-export const ui = (key: string, args?: Message["args"]): string => t(`page_ui.${key}`, args);
+/** The same for the keys of one area: `wordsOf("time")("axis")` is `page_time.axis`. */
+export const wordsOf = (area: string) => (key: string, args?: Message["args"]): string => t(`page_${area}.${key}`, args);
+
+export const ui = wordsOf("ui");
+
+/** Facts that are there, one beside another. */
+export const beside = (...facts: (string | false | null | undefined)[]): string => facts.filter(Boolean).join(" \u00b7 ");

@@ -2,8 +2,9 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { csvOf, escaped, folded } from "../src/chart/export";
-import { columnsOf, labels, limits, places, reading, seriesSvg, yLimits, type Spec } from "../src/chart/picture";
+import { csvOf, folded, titled } from "../src/chart/export";
+import { escaped, svgOf } from "../src/chart/pen";
+import { columnsOf, labels, layout, limits, pictureOf, places, reading, yLimits, type Spec } from "../src/chart/picture";
 
 const HOSTILE = ['</text></svg><script>alert(1)</script>', '" onload="alert(1)', "a&b", "\u202egnp.exe", "\u0000\u0007", "\ud83d", "\u2066x\u2069", "]]>"];
 
@@ -14,7 +15,8 @@ const spec = (more: Partial<Spec> = {}): Spec => ({
   ...more,
 });
 
-const svg = (of: Spec, title = "t", caption = "c"): string => seriesSvg(of, { width: 640, height: 240, x: null, title, caption, css: (name) => `var-${name}` });
+const svg = (of: Spec, title = "t", caption = "c"): string =>
+  svgOf(titled(pictureOf(of, layout(of, 640, 240, null)), title, caption), title, caption, (name) => `var-${name}`);
 
 /** Every tag is closed, in order: what a reader of XML asks at least. */
 function wellFormed(text: string): void {
@@ -29,7 +31,7 @@ function wellFormed(text: string): void {
 
 test("hostile text in an SVG is text", () => {
   for (const one of HOSTILE) {
-    const found = svg(spec({ marks: [{ at: 2, text: one }], lines: [{ ...spec().lines[0]!, name: one }] }), one, one);
+    const found = svg(spec({ rules: [{ at: 2e6, text: one }], lines: [{ ...spec().lines[0]!, name: one }] }), one, one);
     wellFormed(found);
     assert.ok(!/<script|[\s"]onload="/.test(found), one);
     assert.ok(!/[\u0000-\u0008\u202a-\u202e\u2066-\u2069]/.test(found), one);

@@ -108,6 +108,7 @@ export function fixture({ n = 60, prompt = 8, seed = 7, words = { en: {}, zh: {}
         command: "tokentape record demo 'Once upon a time' -n 60 -o cat.tape",
       },
       cost: { missing: label("lacks_entropy"), run: null },
+      alone: { missing: { key: "page_ui.no_compare" }, run: "tokentape view a.tape other.tape --html compared.html" },
       provenance: {
         groups: [
           { title: label("part_provenance"), rows: [{ name: "model", value: "demo" }, { name: "weights", value: "sha256:9f2d7c61be0a44d3a1c0f6f14fd8e7724b0c22e1" }, { name: "dtype", value: "float32" }] },

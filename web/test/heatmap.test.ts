@@ -6,7 +6,7 @@ import { arcOf } from "../src/arcs";
 import {
   cellOf, denseRows, entries, labelled, nearest, offsetsOf, onScale, panned, placeOf, pooled, poolFactor, showing, zoomed, type View,
 } from "../src/chart/cells";
-import { about, cut, svgShapes } from "../src/chart/shapes";
+import { cut, svgOf, widthOf } from "../src/chart/pen";
 import type { SparseRows } from "../src/document";
 
 /** A generator of numbers in 0..1 that gives the same ones each time. */
@@ -128,11 +128,17 @@ test("a scale has its ends, is clamped, and keeps the sign of a difference", () 
 });
 
 test("words are cut, and hostile ones stay words in an SVG", () => {
-  assert.equal(cut("cat", 100, about), "cat");
-  const short = cut("a".repeat(100_000), 60, about);
-  assert.ok(about(short) <= 60 && short.endsWith("\u2026"));
-  assert.ok(!/[\ud800-\udbff]\u2026/.test(cut("\ud83d\ude00".repeat(50), 70, about)));
-  const svg = svgShapes([{ x: 1, y: 2, text: '</text><script>"\u202e' }, { x: 1, y: 2, width: 3, height: 4, fill: '"/><script>' }]);
+  assert.equal(cut("cat", 100, widthOf), "cat");
+  const short = cut("a".repeat(100_000), 60, widthOf);
+  assert.ok(widthOf(short) <= 60 && short.endsWith("\u2026"));
+  assert.ok(!/[\ud800-\udbff]\u2026/.test(cut("\ud83d\ude00".repeat(50), 70, widthOf)));
+  const svg = svgOf({
+    width: 9, height: 9,
+    draw(pen) {
+      pen.text(1, 2, '</text><script>"\u202e', "red");
+      pen.rect(1, 2, 3, 4, '"/><script>');
+    },
+  }, "<script>", "\u202e<script>");
   assert.ok(!svg.includes("<script") && !svg.includes("\u202e"));
 });
 

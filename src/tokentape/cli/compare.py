@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tokentape.experiment.pairs import Measured, Moment
     from tokentape.study.compare import Comparison
     from tokentape.study.verdict import Question
+    from tokentape.views.screen import Screen
 
 __all__ = ["command"]
 
@@ -139,7 +140,9 @@ def _recorded(given: dict[str, Any], threshold: float | None) -> tuple[Compariso
     from tokentape.study.compare import compare
     from tokentape.study.turns import NOTE
     from tokentape.study.verdict import Question
+    from tokentape.views.screen import Screen
 
+    screen = Screen.of(sys.stderr)
     default = Question()
     question = Question(
         threshold or default.threshold, given["confidence"] or default.confidence, given["pairs"] or default.max_pairs
@@ -160,7 +163,7 @@ def _recorded(given: dict[str, Any], threshold: float | None) -> tuple[Compariso
                 turns=turns,
                 budget_ns=budget_ns,
                 seed=seed,
-                watch=lambda moment: line.say(_moment_text(moment, question)),
+                watch=lambda moment: line.say(_moment_text(moment, question, screen)),
             )
         finally:
             for side in sides:
@@ -171,14 +174,18 @@ def _recorded(given: dict[str, Any], threshold: float | None) -> tuple[Compariso
     return compare(*paths, of=given["of"]), found.ended
 
 
-def _moment_text(moment: Moment, question: Question) -> str:
+def _moment_text(moment: Moment, question: Question, screen: Screen) -> str:
     from tokentape.views.units import duration
 
-    where = "warming up" if moment.n_pairs is None else f"pair {moment.n_pairs + 1} of at most {question.max_pairs}"
-    so_far = ""
-    if moment.verdict is not None and moment.verdict.low is not None and moment.verdict.high is not None:
-        so_far = f"  so far {100 * moment.verdict.low:+.1f} to {100 * moment.verdict.high:+.1f} %"
-    return f"{where}, {moment.n_units} units  {duration(moment.elapsed_ns)}{so_far}"
+    if moment.n_pairs is None:
+        where = screen.say("compare.warming")
+    else:
+        where = screen.say("compare.pair", n=str(moment.n_pairs + 1), most=str(question.max_pairs))
+    facts = {"where": where, "n": str(moment.n_units), "time": duration(moment.elapsed_ns)}
+    if moment.verdict is None or moment.verdict.low is None or moment.verdict.high is None:
+        return screen.say("compare.moment", **facts)
+    ends = {"low": f"{100 * moment.verdict.low:+.1f}", "high": f"{100 * moment.verdict.high:+.1f}"}
+    return screen.say("compare.moment_so_far", **facts, **ends)
 
 
 def _report(found: Comparison, given: dict[str, Any], fail_over: float | None, failed: bool) -> None:
@@ -193,7 +200,6 @@ def _report(found: Comparison, given: dict[str, Any], fail_over: float | None, f
     else:
         print_lines(comparison_text(found, Screen.of(sys.stdout)))
     if fail_over is not None:
-        limit = f"{100 * fail_over:g} %"
-        click.echo(
-            f"regression: SLOWER by more than {limit}" if failed else f"no regression over {limit} found", err=True
-        )
+        told = Screen.of(sys.stderr)
+        key = "regression" if failed else "no_regression"
+        click.echo(told.safe(told.say(f"compare.{key}", limit=f"{100 * fail_over:g} %")), err=True)

@@ -54,7 +54,14 @@ def _measured(model: str) -> tuple[Hardware, list[Check]]:
     from tokentape.cli.checkup import machine_checks
     from tokentape.experiment.machine import keep, measure
     from tokentape.study.cost.configuration import read_config
+    from tokentape.views.screen import Screen
+    from tokentape.words.retold import retold
 
     config = read_config(model)  # a mistake in the name shows before the seconds are spent
-    found = measure(tell=lambda text: click.echo(f"measuring: {text}", err=True))
+    screen = Screen.of(sys.stderr)
+
+    def tell(text: str) -> None:
+        click.echo(screen.safe(retold(f"measuring: {text}", screen.lang, "live.doing")), err=True)
+
+    found = measure(tell=tell)
     return found, machine_checks(found, config, keep(found))

@@ -224,6 +224,7 @@ def _tell_cost(asked: Asked, replay: Replay, check_ns: int) -> None:
     the answer long, a pass is timed by itself.
     """
     from tokentape.explain.methods import METHODS
+    from tokentape.views.screen import Screen
     from tokentape.views.units import duration
 
     rows, tokens = 1 if asked.together else len(asked.targets), asked.targets[-1]
@@ -233,10 +234,13 @@ def _tell_cost(asked: Asked, replay: Replay, check_ns: int) -> None:
         return
     expected_ns = min(check_ns, _pass_ns(replay, asked.targets[-1])) * n_passes
     if expected_ns >= TOLD_NS:
-        passes = f"{forward:,} forward and {backward:,} backward passes"
+        screen = Screen.of(sys.stderr)
+        told = {"method": asked.method, "forward": forward, "backward": backward, "time": duration(expected_ns)}
+        cost = screen.say("live.cost", **told)
         quick = sum(METHODS[QUICK].passes(rows, tokens, tokens))
-        instead = f"; --method {QUICK} takes {quick:,}" if n_passes > 10 * quick else ""
-        click.echo(f"{asked.method}: up to {passes}, some {duration(expected_ns)} at most{instead}", err=True)
+        if n_passes > 10 * quick:
+            cost = screen.say("live.cost_instead", cost=cost, method=QUICK, n=quick)
+        click.echo(screen.safe(cost), err=True)
 
 
 def _pass_ns(replay: Replay, position: int) -> int:
@@ -260,13 +264,17 @@ def _kept(file: Path, found: Explanation | Reading) -> int | None:
     from tokentape.data.annex import add_explanations, add_readings
     from tokentape.data.explanation import Explanation
     from tokentape.errors import TokentapeError
+    from tokentape.views.screen import Screen
+    from tokentape.words.refusals import refusal
 
     try:
         if isinstance(found, Explanation):
             return add_explanations(file, [found])[0]
         return add_readings(file, [found])[0]
     except TokentapeError as error:
-        click.echo(f"not kept in {file}: {error.what} ({error.why})", err=True)
+        screen = Screen.of(sys.stderr)
+        what, why = (refusal(text, screen.lang) for text in (error.what, error.why))
+        click.echo(screen.safe(screen.say("live.not_kept", file=str(file), what=what, why=why)), err=True)
         return None
 
 
@@ -285,7 +293,8 @@ def _report(
     screen = Screen.of(sys.stdout)
     print_lines(explanation_text(found, screen, name_of, METHODS[found.method].meaning, top=given["top"]))
     if sys.stdout.isatty():
-        click.echo(f"next: tokentape explain {file} --all   or   --against TOKEN   or   --by word", err=True)
+        screen = Screen.of(sys.stderr)
+        click.echo(screen.safe(screen.say("live.next_explain", file=str(file))), err=True)
 
 
 def namer(causal: CausalModel) -> Any:
@@ -305,6 +314,7 @@ def _list_methods(as_json: bool) -> None:
     from tokentape.explain.explaining import DEFAULT_METHOD
     from tokentape.explain.methods import METHODS
     from tokentape.views.screen import Screen, columns
+    from tokentape.words.retold import retold
 
     if as_json:
         methods = [
@@ -313,5 +323,13 @@ def _list_methods(as_json: bool) -> None:
         ]
         print_document(document("explain", methods=methods))
         return
-    rows = [[m.name + (" (default)" if m.name == DEFAULT_METHOD else ""), m.meaning] for m in METHODS.values()]
-    print_lines("\n".join(columns(Screen.of(sys.stdout), ["method", "how"], rows, "<<")))
+    screen = Screen.of(sys.stdout)
+    rows = [
+        [
+            screen.say("explanation.default", method=m.name) if m.name == DEFAULT_METHOD else m.name,
+            retold(m.meaning, screen.lang, "explanation.meaning"),
+        ]
+        for m in METHODS.values()
+    ]
+    header = [screen.say(f"explanation.{name}") for name in ("method", "how")]
+    print_lines("\n".join(screen.safe(line) for line in columns(screen, header, rows, "<<")))

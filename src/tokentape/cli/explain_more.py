@@ -50,18 +50,19 @@ def reading(
 
 def report_reading(file: Path, reading: Reading, kept: int | None, given: dict[str, Any], *, as_json: bool) -> None:
     """Print it, with its number in the tape as JSON; what is not in it is told on stderr."""
+    from tokentape.views.screen import Screen
+
+    told = Screen.of(sys.stderr)
     if reading.kind == "attention" and not reading.question["heads"]:
         n = len(reading.question["positions"])
-        click.echo(
-            f"of single heads no sources are kept for as many as {n:,} tokens; ask for fewer: --span 0..99", err=True
-        )
+        click.echo(told.safe(told.say("live.no_heads", n=n)), err=True)
     if as_json:
-        told = {**reading.found.to_dict(), "number": kept}
-        print_document(document("explain", tape=str(file), **{reading.kind: told}))
+        found = {**reading.found.to_dict(), "number": kept}
+        print_document(document("explain", tape=str(file), **{reading.kind: found}))
         return
     print_lines(_text(reading.found, given))
     if kept is not None and sys.stdout.isatty():
-        click.echo(f"kept in {file}; next: tokentape view {file}", err=True)
+        click.echo(told.safe(told.say("live.kept", file=str(file))), err=True)
 
 
 def _text(found: Found, given: dict[str, Any]) -> str:

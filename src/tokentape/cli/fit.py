@@ -55,6 +55,7 @@ def command(files: tuple[Path, ...], **given: Any) -> None:
     """
     from tokentape.views.law_text import law_text, predictions_text
     from tokentape.views.screen import Screen
+    from tokentape.words.retold import retold
 
     machine = _machine(given)
     laws, notes = _laws(files, given["configs"])
@@ -63,7 +64,8 @@ def command(files: tuple[Path, ...], **given: Any) -> None:
         from tokentape.views.plots_law import plot_law
 
         plot_law(laws, given["plot"], hardware=machine, of=given["of"], confidence=given["confidence"])
-        print_lines(f"drawn: {given['plot']}", err=True)
+        told = Screen.of(sys.stderr)
+        print_lines(told.safe(told.say("live.drawn", file=str(given["plot"]))), err=True)
     if given["as_json"]:
         law_documents = [law.as_dict() for law in laws]
         print_document(
@@ -73,7 +75,7 @@ def command(files: tuple[Path, ...], **given: Any) -> None:
     screen = Screen.of(sys.stdout)
     print_lines("\n\n".join(law_text(law, screen) for law in laws))
     for why, n in notes.items():
-        print_lines(f"left out of the table: {n} rows: {why}")
+        print_lines(screen.safe(screen.say("law.table", n=str(n), why=retold(why, screen.lang, "law.row"))))
     if predictions:
         print_lines("\n" + predictions_text(predictions, screen))
 

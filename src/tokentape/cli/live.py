@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+
 from tokentape.cli.status import PLAIN_SECONDS, draws_on
 from tokentape.views.drawing import drawn_text
 from tokentape.views.screen import Screen
 from tokentape.views.sparkline import sparkline
 from tokentape.views.text import folded
-from tokentape.views.units import count, duration, rate
+from tokentape.views.units import duration, rate
+from tokentape.words.retold import retold
 
 if TYPE_CHECKING:
     from tokentape.recorder.progress import Progress
@@ -42,7 +45,7 @@ class LiveLine:
 
     def __init__(self, waiting_for: str, *, quiet: bool = False) -> None:
         self._screen = Screen.of(sys.stderr)
-        self._waiting_for = drawn_text(waiting_for)
+        self._waiting_for = drawn_text(retold(waiting_for, self._screen.lang, "live.doing"))
         self._moment: Moment | None = None
         self._since = time.monotonic()
         self._printed = self._since
@@ -78,20 +81,23 @@ class LiveLine:
     def _lines(self) -> list[str]:
         moment = self._moment
         if moment is None:
-            return [f"{self._waiting_for} {time.monotonic() - self._since:.0f} s"]
+            return [self._screen.safe(f"{self._waiting_for} {time.monotonic() - self._since:.0f} s")]
         shown = drawn_text(moment.text, keep="\n").split("\n")
         lines = [part for line in shown for part in folded(line, self._screen.width - 1)]
         return [self._screen.safe(line) for line in (*lines[-TEXT_LINES:], self._status(moment, spark=True))]
 
     def _status(self, moment: Moment, *, spark: bool) -> str:
+        say = self._screen.say
         gaps = moment.gaps_ns[1:] or moment.gaps_ns  # the first is the prefill
-        parts = [count(moment.n_tokens, "token"), f"{duration(sum(gaps) / len(gaps) if gaps else None)} a step"]
+        mean = duration(sum(gaps) / len(gaps) if gaps else None)
+        parts = [say("live.tokens", n=moment.n_tokens), say("card.a_step", time=mean)]
         if moment.elapsed_ns > 0:
             parts.append(rate(moment.n_tokens / moment.elapsed_ns * 1e9))
         if spark and any(s is not None for s in moment.surprise):
-            room = min(32, self._screen.width - sum(len(part) + 2 for part in parts) - 10)
+            room = min(32, self._screen.width - sum(cell_len(part) + 2 for part in parts) - 10)
             if room > 4:
-                parts.append(f"surprise {sparkline(moment.surprise[-room:], self._screen, room)}")
+                course = sparkline(moment.surprise[-room:], self._screen, room)
+                parts.append(say("live.surprise", course=course))
         return "  ".join(parts)
 
     def __enter__(self) -> LiveLine:

@@ -40,4 +40,5 @@ def command(folder: Path | None, as_json: bool) -> None:
     elif lines:
         print_lines(tape_list(lines, Screen.of(sys.stdout)))
     else:
-        print_lines(f"no tapes in {place}; make one: tokentape record demo 'The fox'", err=True)
+        screen = Screen.of(sys.stderr)
+        print_lines(screen.safe(screen.say("listing.empty", folder=str(place))), err=True)

@@ -103,12 +103,14 @@ def _predicted(config: str, given: dict[str, Any]) -> Any:
 def _draw(path: Path, config: str, given: dict[str, Any], varied: tuple[Any, str] | None = None) -> None:
     from tokentape.views.plots_cost import plot_cost
     from tokentape.views.plots_growth import plot_growth
+    from tokentape.views.screen import Screen
 
     if varied is None:
         plot_cost(config, path, **given)
     else:
         plot_growth(*varied, path)
-    print_lines(f"drawn: {path}", err=True)
+    screen = Screen.of(sys.stderr)
+    print_lines(screen.safe(screen.say("live.drawn", file=str(path))), err=True)
 
 
 def _several(config: str, given: dict[str, Any], screen: Any) -> None:

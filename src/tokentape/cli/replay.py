@@ -71,6 +71,8 @@ def _print(traces: list[Trace], found: list[ReplayCheck]) -> None:
 
     screen = Screen.of(sys.stdout)
     for trace, one in zip(traces, found, strict=True):
-        head = f"sequence {trace.number}: " if len(traces) > 1 else ""
-        told = screen.safe(head + check_sentence(one))
+        told = check_sentence(one, screen)
+        if len(traces) > 1:
+            told = screen.say("explanation.of_sequence", trace=str(trace.number), check=told)
+        told = screen.safe(told)
         print_lines(told if one.passed else screen.paint(told, "red"))

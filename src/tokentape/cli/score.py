@@ -200,13 +200,15 @@ def _scored(
     from tokentape.data.tape import open_tape
     from tokentape.tasks.score import carry_out
     from tokentape.views.score_text import progress_text
+    from tokentape.views.screen import Screen
 
     load = {**{name: given[name] for name in LOAD_NAMES}, "bos": given["bos"]}
     quiet = given["quiet"] or given["as_json"]
+    screen = Screen.of(sys.stderr)
     with StatusLine(f"loading {model}", quiet=quiet) as line:
 
         def observe(made: Progress) -> None:
-            line.say(progress_text(made.n_done, made.n_all, made.tokens_done, made.left_s))
+            line.say(progress_text(made.n_done, made.n_all, made.tokens_done, made.left_s, screen))
 
         try:
             tape = carry_out(

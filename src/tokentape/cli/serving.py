@@ -61,6 +61,8 @@ def serve(paths: list[Path], given: Mapping[str, Any]) -> None:
         _tell(listening, shelf.title)
         if not given["no_browser"]:
             open_browser(listening.ticket_url())
+    # what is computed of the whole tape must not keep waiting who reads what is new: he lets go of the interpreter at each row
+    sys.setswitchinterval(0.0005)
     server.run()
     if not child:
         click.echo("stopped", err=True)

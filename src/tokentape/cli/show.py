@@ -82,8 +82,7 @@ def command(
     from tokentape.cli.metrics_options import print_metrics, print_series
     from tokentape.data.tape import open_tape
 
-    figures = dialect is not None or objectives is not None
-    single = step is not None or diagram
+    figures, single = dialect is not None or objectives is not None, step is not None or diagram
     given = {
         "--series": names,
         "--trace": numbers or None,
@@ -102,8 +101,7 @@ def command(
         elif single:
             _single(tape, file, step, numbers, diagram=diagram, as_json=as_json)
         else:
-            coloured = None if measure == "none" else measure
-            _show(tape, ROWS if rows is None else rows, numbers, coloured, as_json=as_json)
+            _show(tape, ROWS if rows is None else rows, numbers, measure, as_json=as_json)
 
 
 def _refuse_idle(asked: list[str], *, figures: bool, single: bool) -> None:
@@ -120,14 +118,15 @@ def _refuse_idle(asked: list[str], *, figures: bool, single: bool) -> None:
         raise UsageError(f"{option} with {beside}", why=why, fix=f"leave {option} out, or ask for it alone")
 
 
-def _show(tape: Tape, rows: int, numbers: tuple[int, ...], measure: str | None, *, as_json: bool) -> None:
+def _show(tape: Tape, rows: int, numbers: tuple[int, ...], measure: str, *, as_json: bool) -> None:
     from tokentape.views.screen import Screen
     from tokentape.views.text import show
 
     if as_json:
         print_document(document("show", **_document(tape, numbers)))
     else:
-        print_lines(show(tape, Screen.of(sys.stdout), rows=rows or None, traces=numbers or None, measure=measure))
+        coloured = None if measure == "none" else measure
+        print_lines(show(tape, Screen.of(sys.stdout), rows=rows or None, traces=numbers or None, measure=coloured))
 
 
 def _single(

@@ -26,23 +26,29 @@ def draws_on() -> bool:
 
 
 class StatusLine:
-    """The line; gone without a trace when it is left."""
+    """The line; gone without a trace when it is left.
+
+    What it is given in English, by a phrase of ``live.doing``, it says in the reader's language.
+    """
 
     def __init__(self, waiting_for: str, *, quiet: bool) -> None:
-        from tokentape.views.drawing import drawn_text
         from tokentape.views.screen import Screen
 
         self._screen = Screen.of(sys.stderr)
         self._quiet = quiet
         self._drawn = draws_on()
         self._due = 0.0 if self._drawn else time.monotonic() + PLAIN_SECONDS
-        self.say(drawn_text(waiting_for))
+        self.say(waiting_for)
 
     def say(self, text: str) -> None:
         """What is going on now."""
+        from tokentape.views.drawing import drawn_text
+        from tokentape.words.retold import retold
+
         now = time.monotonic()
         if self._quiet or now < self._due:
             return
+        text = drawn_text(retold(text, self._screen.lang, "live.doing"))
         if self._drawn:
             self._due = now + DRAWN_SECONDS
             self._draw(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,9 +86,11 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     from tokentape.cli.record import second_interrupt_quits
     from tokentape.data.tape import open_tape
     from tokentape.experiment.sweep import carry_out
-    from tokentape.views.sweep_text import visit_text
+    from tokentape.views.screen import Screen
+    from tokentape.views.sweep_text import cell_text, visit_text
 
     plan, path, memory_bytes = _plan(given), _place(given), _bytes(given["memory"])
+    screen = Screen.of(sys.stderr)
     quiet = given["quiet"] or given["as_json"]
     interrupted = False
     with StatusLine(f"loading {given['model']}", quiet=quiet) as line, second_interrupt_quits():
@@ -100,7 +103,9 @@ def command(ctx: click.Context, /, **given: Any) -> None:
                 resume=given["resume"],
                 overwrite=given["overwrite"],
                 observer=lambda made: line.say(
-                    visit_text(str(made.visit.cell), made.step_ns, made.n_done, made.n_all, made.left_s)
+                    visit_text(
+                        cell_text(made.visit.cell, screen), made.step_ns, made.n_done, made.n_all, made.left_s, screen
+                    )
                 ),
             )
         except KeyboardInterrupt:
@@ -165,6 +170,7 @@ def _load(given: dict[str, Any]) -> Source:
 def _report(tape: Tape, as_json: bool, quiet: bool, interrupted: bool) -> None:
     from tokentape.experiment.visits import account_of
     from tokentape.views.card import shown_path
+    from tokentape.views.screen import Screen
     from tokentape.views.sweep_text import account_text
 
     account = account_of(tape)
@@ -175,4 +181,4 @@ def _report(tape: Tape, as_json: bool, quiet: bool, interrupted: bool) -> None:
     path = shown_path(tape.path) if tape.path is not None else ""
     click.echo(path)
     if not quiet:
-        click.echo(account_text(account, path), err=True)
+        click.echo(account_text(account, path, Screen.of(sys.stderr)), err=True)

@@ -31,8 +31,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tokentape.data.columns import end_to_end, joined
 from tokentape.data.packing import (
     CANDIDATE,
+    ENDLESS,
     NO_CANDIDATES,
     NO_TEXT,
     OWNER,
@@ -219,18 +221,21 @@ class Blocks:
 
     steps: npt.NDArray[np.void]
     tokens: Mapping[int, Part]
+    span: tuple[int, int, int] = (-1, -1, -1)
+    """Number and first step of the first block, and the number of the last."""
 
 
 NO_BLOCKS = Blocks(_NO_STEPS, {})
 
 
 def _read(
-    connection: sqlite3.Connection, run: int, version: int
+    connection: sqlite3.Connection, run: int, version: int, after: int = -1, last: int = ENDLESS
 ) -> Iterator[tuple[npt.NDArray[np.void], npt.NDArray[np.void], npt.NDArray[np.void], bytes]]:
-    """The steps, tokens, candidates and bytes of each block of a run; raises ValueError where one has not its checksum."""
+    """Steps, tokens, candidates, bytes of each block after number ``after``, up to step ``last``; ValueError for a checksum."""
     rows = connection.execute(
-        "select first_step, n_steps, crc32, steps, tokens, candidates, bytes from block where run = ? order by number",
-        (run,),
+        "select first_step, n_steps, crc32, steps, tokens, candidates, bytes from block "
+        "where run = ? and number > ? and first_step <= ? order by number",
+        (run, after, last),
     )
     for first, n_steps, crc, *blobs in rows:
         if _checksum(run, first, blobs) != crc:
@@ -268,32 +273,46 @@ def _decoded(series: str, blob: bytes, version: int) -> npt.NDArray[np.void]:
             at += values.nbytes
             (rows if name == "trace" else records)[name] = values
         chunks.append(rows)
-    return np.concatenate(chunks)
+    return end_to_end(chunks)
 
 
 def read_blocks(
-    connection: sqlite3.Connection, run: int, last: int | None = None, *, version: int = SCHEMA_VERSION
+    connection: sqlite3.Connection,
+    run: int,
+    last: int = ENDLESS,
+    *,
+    version: int = SCHEMA_VERSION,
+    earlier: Blocks = NO_BLOCKS,
 ) -> Blocks:
     """What the blocks of a run say up to step ``last``, written under that schema ``version``.
 
-    Raises ValueError for a damaged block.
+    ``earlier`` is what they said before: where these blocks are still there, only those after them are read. Raises
+    ValueError for a damaged block.
     """
-    steps, tokens, candidates = [_NO_STEPS], [np.empty(0, _OWNED["token"])], [np.empty(0, CANDIDATE)]
+    span = _span(connection, run, last)
+    known = earlier if earlier.span[:2] == span[:2] and earlier.span[2] <= span[2] else NO_BLOCKS
+    steps, tokens, candidates = [known.steps], [np.empty(0, _OWNED["token"])], [np.empty(0, CANDIDATE)]
     text = []
-    for some_steps, some_tokens, some_candidates, some_text in _read(connection, run, version):
+    for some_steps, some_tokens, some_candidates, some_text in _read(connection, run, version, known.span[2], last):
         steps.append(some_steps)
         tokens.append(some_tokens)
         candidates.append(some_candidates)
         text.append(some_text)
-    records = np.concatenate(steps)
-    by_trace = _by_trace(
-        np.concatenate(tokens), np.concatenate(candidates), np.frombuffer(b"".join(text), np.uint8), last
-    )
-    return Blocks(records if last is None else records[records["index"] <= last], by_trace)
+    records = np.concatenate(steps)  # fields of larger records, so not end to end
+    by_trace = _by_trace(end_to_end(tokens), end_to_end(candidates), np.frombuffer(b"".join(text), np.uint8), last)
+    for trace, part in known.tokens.items():
+        by_trace[trace] = Part(trace, *joined([part, by_trace[trace]])) if trace in by_trace else part
+    return Blocks(records[records["index"] <= last], by_trace, span)
+
+
+def _span(connection: sqlite3.Connection, run: int, last: int) -> tuple[int, int, int]:
+    ends = "select min(number), min(first_step), max(number) from block where run = ? and first_step <= ?"
+    found: tuple[Any, ...] = connection.execute(ends, (run, last)).fetchone()
+    return NO_BLOCKS.span if found[0] is None else (int(found[0]), int(found[1]), int(found[2]))
 
 
 def _by_trace(
-    tokens: npt.NDArray[np.void], candidates: npt.NDArray[np.void], text: npt.NDArray[np.uint8], last: int | None
+    tokens: npt.NDArray[np.void], candidates: npt.NDArray[np.void], text: npt.NDArray[np.uint8], last: int
 ) -> dict[int, Part]:
     records = tokens["record"]
     lengths = {"n_candidates": len(candidates), "n_bytes": len(text)}
@@ -302,9 +321,7 @@ def _by_trace(
             raise ValueError(f"blocks with {there} entries, where {name} announces others")
     parts = {}
     for trace in np.unique(tokens["trace"]).tolist():
-        chosen = tokens["trace"] == trace
-        if last is not None:
-            chosen &= records["step"] <= last
+        chosen = (tokens["trace"] == trace) & (records["step"] <= last)
         mine = records[chosen]
         parts[trace] = Part(
             trace,

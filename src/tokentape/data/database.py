@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokentape.data.untrusted import read_tables_alone, refuse_strange_journal
 from tokentape.errors import DamagedTape, NotATape, RecordingError, TapeBusy, TapeError, TokentapeError, UsageError
 
 __all__ = ["Database", "connect", "connect_memory", "understood", "written"]
@@ -29,8 +30,11 @@ def _settle(connection: sqlite3.Connection) -> sqlite3.Connection:
 def connect(path: Path, *, writing: bool) -> sqlite3.Connection:
     """Open an existing file; nothing is created.
 
-    The address is a URI, so that ``?``, ``#``, ``%`` and spaces in a name are a name's letters.
+    The address is a URI, so that ``?``, ``#``, ``%`` and spaces in a name are a name's letters. Raises DamagedTape for a journal
+    beside it that no tape has.
     """
+    if writing:
+        refuse_strange_journal(path)
     address = f"{path.absolute().as_uri()}?mode={'rw' if writing else 'ro'}"
     connection = sqlite3.connect(
         address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False, cached_statements=64
@@ -39,6 +43,7 @@ def connect(path: Path, *, writing: bool) -> sqlite3.Connection:
         _settle(connection)
         if not writing:
             connection.execute("pragma query_only = on")
+            read_tables_alone(connection)
             if sys.version_info >= (3, 12):
                 connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
     except BaseException:
@@ -81,7 +86,7 @@ def _unreadable(name: str, error: sqlite3.Error) -> TapeError:
         )
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return TapeBusy(f"{name} is locked by another process", why=str(error), fix="try again when it has finished")
-    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+    if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return TapeError(f"{name} cannot be opened", why=str(error), fix=f"ls -l {name}")
     return _damaged(name, str(error))
 

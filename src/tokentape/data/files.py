@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tokentape.data.database import connect
 from tokentape.data.schema import APPLICATION_ID
-from tokentape.errors import RecordingError, TapeBusy, TapeExists, TokentapeError, UsageError
+from tokentape.errors import DamagedTape, RecordingError, TapeBusy, TapeExists, TokentapeError, UsageError
 
 if sys.platform != "win32":
     import fcntl
@@ -92,7 +92,7 @@ def _lock(descriptor: int, *, shared: bool = False) -> bool:
 def is_live(path: Path) -> bool:
     """Whether a recorder is writing into the tape now."""
     try:
-        descriptor = os.open(beside(path, "-wal"), os.O_RDONLY)
+        descriptor = os.open(beside(path, "-wal"), os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait
     except OSError:
         return False
     try:
@@ -166,7 +166,10 @@ def _clear_companions(path: Path) -> None:
     """Fold what is beside an old tape into it, then remove it: a stale ``-wal`` would be read as part of the new tape."""
     if not any(beside(path, suffix).exists() for suffix in ("-wal", "-journal")):
         return
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(connect(path, writing=True)) as connection:
+    with (
+        contextlib.suppress(sqlite3.Error, DamagedTape),
+        contextlib.closing(connect(path, writing=True)) as connection,
+    ):
         connection.execute("pragma wal_checkpoint(truncate)").fetchall()
     for suffix in ("-wal", "-shm", "-journal"):
         beside(path, suffix).unlink(missing_ok=True)

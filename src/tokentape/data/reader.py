@@ -6,13 +6,13 @@ import itertools
 import json
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from tokentape.data.blocks import Blocks, read_blocks
+from tokentape.data.blocks import NO_BLOCKS, Blocks, read_blocks
 from tokentape.data.columns import batched, candidates_of, columns_of, end_to_end, joined
 from tokentape.data.control import Decision, Outcome, RuleHead
 from tokentape.data.control_rows import effect_columns, read_decisions, read_effects, read_outcomes, read_rules
@@ -50,9 +50,16 @@ class Reader:
 
     ``version`` is the schema version of the file: an older one lacks columns, which are null here. Where the file was brought up to
     date since, its packs are others, and rows are read. ``again`` opens the tape of these rows as it is when that is called.
+    What an ``earlier`` reader of the same file read of blocks that are still there is not read again.
     """
 
-    def __init__(self, database: Database, version: int, again: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        version: int,
+        again: Callable[[], Any] | None = None,
+        earlier: Reader | None = None,
+    ) -> None:
         self.again = again
         self._database = database
         self._version = version
@@ -93,6 +100,7 @@ class Reader:
                 number: self._last_step(connection, number) for number in self.runs if not self._packed("step", number)
             }
             self._blocks: Recent[Blocks] = Recent()
+            self._earlier: Mapping[int, Blocks] = {} if earlier is None else {**earlier._earlier, **earlier._blocks}
 
     def _last_step(self, connection: sqlite3.Connection, run: int) -> int:
         """Index of the last step of a run so far, -1 where it has none."""
@@ -199,7 +207,10 @@ class Reader:
         if not self._grows or read_to >= last:
             return
         # what was in blocks when they were read may be rows by now, and then these have it all
-        blocks = self._blocks.get_or_make(run, lambda run: read_blocks(connection, run, last, version=version))
+        earlier = self._earlier.get(run, NO_BLOCKS)
+        blocks = self._blocks.get_or_make(
+            run, lambda run: read_blocks(connection, run, last, version=version, earlier=earlier)
+        )
         empty = _EMPTY[0]
         rest = Part(owner, blocks.steps, empty.candidates, b"") if series == "step" else blocks.tokens.get(owner, empty)
         if len(rest) and int(rest.records[AT_STEP[series]][0]) > read_to:

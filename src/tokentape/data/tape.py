@@ -23,6 +23,7 @@ from tokentape.data.reading import Reading, ReadingKind
 from tokentape.data.schema import APPLICATION_ID, SCHEMA_VERSION, SERIES
 from tokentape.data.setting import Setting
 from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Trace
+from tokentape.data.untrusted import refuse_strange_schema
 from tokentape.data.verification import Problem, check
 from tokentape.display import Displayed
 from tokentape.errors import DamagedTape, NewerTape, NotATape, TapeError, TapeExists, UsageError
@@ -89,6 +90,8 @@ class Tape(Displayed):
         self.path = path
         self._database = database
         self._live = live
+        self._reader: Reader | None = None
+        self._before: Reader | None = None
         _check_identity(database)
         self.refresh()
 
@@ -106,7 +109,7 @@ class Tape(Displayed):
         stored = values.get("state")
         self.state: str = stored if stored in ("complete", "partial") else "recording" if live else "partial"
         self.notes: Mapping[str, Any] = MappingProxyType({k: v for k, v in values.items() if k not in OWN_KEYS})
-        self._reader: Reader | None = None
+        self._before, self._reader = self._reader or self._before, None
         self._pieces: Mapping[int, Piece] | None = None
         self._runs: Numbered[RecordedRun] | None = None
         self._traces: Numbered[Trace] | None = None
@@ -117,7 +120,8 @@ class Tape(Displayed):
     def reader(self) -> Reader:
         if self._reader is None:
             again = partial(Tape, self._database, self.path, self._live)
-            self._reader = Reader(self._database, self._version, again)
+            self._reader = Reader(self._database, self._version, again, self._before)
+            self._before = None
         return self._reader
 
     @property
@@ -256,6 +260,8 @@ def _check_identity(database: Database) -> None:
             why=f"no tape has schema version {version}",
             fix="take it again from a copy",
         )
+    with understood(database.name), database.connection() as connection:
+        refuse_strange_schema(connection, version)
 
 
 def open_tape(source: str | os.PathLike[str] | Growing) -> Tape:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from tokentape.data.control import Decision, Outcome
-from tokentape.data.trace import Candidates, Columns, Symbols, Trace
+from tokentape.data.trace import Candidates, Columns, Piece, Symbols, Trace
 from tokentape.errors import TapeError
 from tokentape.study.times import token_steps
 from tokentape.views.page.runs import run_part
@@ -64,7 +65,7 @@ class Moment:
     n_traces: int
     traces: tuple[Trace, ...]
     """Those of the last run, as a guard lets them be seen."""
-    tape: Tape
+    pieces: Mapping[int, Piece]
 
     def rows_since(self, steps: int) -> dict[str, Any]:
         """The steps from number ``steps`` on, and the tokens that they gave, in the columns of the page's document.
@@ -72,7 +73,7 @@ class Moment:
         ``from`` says which entry of the page's columns is the first to be replaced: a character that was not whole is drawn
         anew when its last bytes have come.
         """
-        traces = [_new_symbols(trace, self.tape, steps) for trace in self.traces]
+        traces = [_new_symbols(trace, self, steps) for trace in self.traces]
         ids = [
             number
             for trace in traces
@@ -83,7 +84,7 @@ class Moment:
         return {
             "run": _new_steps(self.traces[0], steps),
             "traces": traces,
-            "pieces": drawn_alone(self.tape.pieces, ids),
+            "pieces": drawn_alone(self.pieces, ids),
         }
 
 
@@ -97,10 +98,9 @@ def moment_of(tape: Tape, settled: str = "", *, withheld: bool = False) -> Momen
     traces = tuple(trace for trace in seen.traces if trace.run.number == last)
     for trace in traces:  # all that is asked for later is read now, while the file is open
         trace.tokens, trace.steps, n_prompt_places(trace)
-    tape.pieces  # noqa: B018
     steps = traces[0].steps.n_rows if traces else 0
     mark = Mark(_identity(tape), last, steps, "" if tape.state == "recording" else settled)
-    return Moment(mark, tape.state, len(seen.traces), traces, tape)
+    return Moment(mark, tape.state, len(seen.traces), traces, tape.pieces)
 
 
 def _identity(tape: Tape) -> str:
@@ -120,10 +120,11 @@ def _new_steps(trace: Trace, steps: int) -> dict[str, Any]:
     return _cut(columns, steps - read_from) | {"from": steps}
 
 
-def _new_symbols(trace: Trace, tape: Tape, steps: int) -> dict[str, Any]:
+def _new_symbols(trace: Trace, moment: Moment, steps: int) -> dict[str, Any]:
     """The columns of a trace from the first token of step ``steps`` on."""
     first = int(np.searchsorted(token_steps(trace), steps))
     drawn_from = _whole_character(trace, first)
+    tape = cast("Tape", moment)  # of the tape they are asked for its pieces alone
     # one token more is read, which the first gap is counted from
     read_from = max(0, first - 1)
     tokens = _cut(tokens_part(_tail(trace, tokens_from=read_from)), first - read_from)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["attention_text"]
 
-SAID = "attention is where a model looked, which is not what it used: for what an answer rests on, explain without --attention"
-
 NAME = 14
 """Cells of the longest name of a token."""
 
@@ -37,29 +35,29 @@ def attention_text(found: AttentionSummary, screen: Screen, *, top: int = 5) -> 
     """
     lines = _detail(found, screen, top) if len(found.positions) == 1 else _rows(found, screen)
     if found.without:
-        which = ", ".join(str(layer + 1) for layer in found.without)
-        lines += folded(f"without attention: layer {which}", screen.width)
-    lines += ["", *(screen.paint(line, "dim") for line in folded(SAID, screen.width))]
+        which = screen.say("attention.list").join(str(layer + 1) for layer in found.without)
+        lines += folded(screen.say("attention.without", layers=which), screen.width)
+    lines += ["", *(screen.paint(line, "dim") for line in folded(screen.say("attention.caveat"), screen.width))]
     if found.check is not None:
-        lines += folded(screen.safe(check_sentence(found.check)), screen.width)
-    return "\n".join(lines)
+        lines += folded(screen.safe(check_sentence(found.check, screen)), screen.width)
+    return "\n".join(screen.safe(line) for line in lines)
 
 
 def _detail(found: AttentionSummary, screen: Screen, top: int) -> list[str]:
     position = int(found.positions[0])
-    looked = _looked(found, found.overall, (0,), top)
-    where = f"Before {_name(found, position)} at position {position} the model looked at {looked}."
+    looked = _looked(found, found.overall, (0,), top, screen)
+    where = screen.say("attention.before", token=_name(found, position), position=str(position), sources=looked)
     figures, sharpest = _figures(found, screen), len(found.head_positions) > 0 and screen.width >= WIDE
     body = [
         [
             str(layer + 1),
-            _looked(found, found.layers, (layer, 0), IN_A_CELL),
+            _looked(found, found.layers, (layer, 0), IN_A_CELL, screen),
             *(_mean(getattr(found, name)[layer : layer + 1, :, 0], form) for name, form in figures.values()),
-            *([_sharpest(found, layer)] if sharpest else []),
+            *([_sharpest(found, layer, screen)] if sharpest else []),
         ]
         for layer in range(found.n_layers - 1, -1, -1)
     ]
-    header = ["layer", "looked at", *figures, *(["sharpest head"] * sharpest)]
+    header = _said(["layer", "looked_at", *figures, *(["sharpest"] * sharpest)], screen)
     table = columns(screen, header, body, "<<" + ">" * len(figures) + "<" * sharpest, stretch=1)
     return [*folded(screen.safe(where), screen.width), "", *table]
 
@@ -70,16 +68,21 @@ def _rows(found: AttentionSummary, screen: Screen) -> list[str]:
         [
             str(position),
             _name(found, int(position)),
-            _looked(found, found.overall, (row,), IN_A_CELL),
+            _looked(found, found.overall, (row,), IN_A_CELL, screen),
             *(_mean(getattr(found, name)[:, :, row], form) for name, form in figures.values()),
         ]
         for row, position in enumerate(found.positions)
     ]
-    return columns(screen, ["pos", "token", "looked at", *figures], body, "><<" + ">" * len(figures), stretch=2)
+    header = _said(["pos", "token", "looked_at", *figures], screen)
+    return columns(screen, header, body, "><<" + ">" * len(figures), stretch=2)
+
+
+def _said(names: list[str], screen: Screen) -> list[str]:
+    return [screen.say(f"attention.{name}") for name in names]
 
 
 def _figures(found: AttentionSummary, screen: Screen) -> dict[str, tuple[str, str]]:
-    """Columns of figures for which there is something to show and room: field and format by heading."""
+    """Columns of figures for which there is something to show and room: field and format by the name of the heading."""
     figures = {"entropy": ("entropy", ".2f"), "first": ("sink_share", ".0%"), "distance": ("distance", ".1f")}
     if not np.ma.getmaskarray(found.nowhere).all():
         figures["nowhere"] = ("nowhere", ".0%")
@@ -90,7 +93,7 @@ def _name(found: AttentionSummary, position: int) -> str:
     return fit(name_alone(int(found.ids[position]), found.pieces), NAME)
 
 
-def _looked(found: AttentionSummary, sources: TopSources, where: tuple[int, ...], top: int) -> str:
+def _looked(found: AttentionSummary, sources: TopSources, where: tuple[int, ...], top: int, screen: Screen) -> str:
     """The best sources of a row with their weights; one token at several places is told apart by its positions."""
     mask = np.ma.getmaskarray(sources.sources)[where]
     places = [int(place) for place in sources.sources.data[where][~mask]][:top]
@@ -100,9 +103,12 @@ def _looked(found: AttentionSummary, sources: TopSources, where: tuple[int, ...]
     before = found.ids[: found.positions[-1]]
     named = []
     for place, weight in zip(places, weights, strict=False):
-        at = f" at {place}" if (before == found.ids[place]).sum() > 1 else ""
-        named.append(f"{_name(found, place)}{at} {weight:.0%}")
-    return ", ".join(named)
+        name, share = _name(found, place), f"{weight:.0%}"
+        again = (before == found.ids[place]).sum() > 1
+        named.append(
+            screen.say("attention.source_at", token=name, place=str(place), share=share) if again else f"{name} {share}"
+        )
+    return screen.say("attention.list").join(named)
 
 
 def _mean(figure: Masked, form: str) -> str:
@@ -111,10 +117,10 @@ def _mean(figure: Masked, form: str) -> str:
     return format(sum(means) / len(means), form) if means else ABSENT
 
 
-def _sharpest(found: AttentionSummary, layer: int) -> str:
+def _sharpest(found: AttentionSummary, layer: int, screen: Screen) -> str:
     """The head, counted from 0, whose weights have the least entropy, and where it looked most."""
     entropy = found.entropy[layer, :, 0]
     if np.ma.getmaskarray(entropy).all():
         return ABSENT
     head = int(np.ma.argmin(entropy))
-    return f"{head}: {_looked(found, found.heads, (layer, head, 0), 1)}"
+    return screen.say("attention.head", head=head, sources=_looked(found, found.heads, (layer, head, 0), 1, screen))

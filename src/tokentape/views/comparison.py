@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 from tokentape.study.alignment import Alignment, Choice
 from tokentape.study.comparability import Difference
-from tokentape.study.compare import Comparison, Side
+from tokentape.study.compare import WHAT, Comparison, Side
 from tokentape.study.side_by_side import CoefficientPair, Ratio, StepRatios
-from tokentape.study.verdict import FASTER, SAME, SLOWER
+from tokentape.study.verdict import FASTER, SAME, SLOWER, UNCLEAR, Verdict
 from tokentape.views.card import finish_text
 from tokentape.views.drawing import drawn_text, drawn_tokens, quoted
-from tokentape.views.screen import Screen, columns
+from tokentape.views.law_text import meaning_text, missing_text, term_text
+from tokentape.views.screen import Screen, columns, pad
 from tokentape.views.text import folded
-from tokentape.views.units import ABSENT, count, duration
+from tokentape.views.units import ABSENT, duration
+from tokentape.words.catalogue import said
+from tokentape.words.retold import retold
 
 __all__ = ["comparison_markdown", "comparison_text"]
 
@@ -24,6 +28,8 @@ STRETCHES = 6
 ALIGNMENTS = 5
 """Partings that are shown; more are counted."""
 
+_LABEL = 10
+
 _STYLE = {SLOWER: "red", FASTER: "green", SAME: "green"}
 
 Table = tuple[list[str], list[list[str]], str]
@@ -32,35 +38,38 @@ Table = tuple[list[str], list[list[str]], str]
 
 def comparison_text(found: Comparison, screen: Screen) -> str:
     """Verdict, what differs, text, times, laws."""
-    word = "" if found.verdict is None else found.verdict.word
-    whole = found.sentence
+    whole = found.sentence if screen.lang == "en" else _sentence(found, screen)
     lines = [line for part in whole.split("\n") for line in folded(part, screen.width)]
-    if word:
-        lines[0] = lines[0].replace(word, screen.paint(word, _STYLE.get(word, "yellow")), 1)
-    lines += ["", *columns(screen, *_sides(found))]
-    lines += [f"question  {told}" for told in _question(found.differences)]
-    lines += [f"note      {drawn_text(note)}" for note in found.notes]
-    for title, body in (("text", _texts(found, screen)), ("time", _drawn(_times(found), screen)), _laws(found, screen)):
+    if found.verdict is not None:
+        word = screen.say(f"compare.word.{found.verdict.word}")
+        lines[0] = lines[0].replace(word, screen.paint(word, _STYLE.get(found.verdict.word, "yellow")), 1)
+    lines += ["", *columns(screen, *_sides(found, screen))]
+    labelled = [("question", told) for told in _question(found.differences, screen)]
+    labelled += [("note", _told(note, screen)) for note in found.notes]
+    lines += [pad(screen.say(f"compare.{label}"), _LABEL) + told for label, told in labelled]
+    parts = {"text": _texts(found, screen), "time": _drawn(_times(found, screen), screen), "law": _laws(found, screen)}
+    for title, body in parts.items():
         if body:
-            lines += ["", screen.paint(title, "bold"), *("  " + line if line else "" for line in body)]
+            lines += ["", screen.paint(screen.say(f"compare.{title}"), "bold")]
+            lines += ["  " + line if line else "" for line in body]
     return "\n".join(screen.safe(line) for line in lines)
 
 
 def comparison_markdown(found: Comparison) -> str:
-    """A summary for the page of a build: verdict, what was compared, text, times."""
+    """A summary for the page of a build, in English: verdict, what was compared, text, times."""
     screen = Screen(width=10_000)
     head, _, rest = found.sentence.partition(":")
-    lines = [f"### {head}", "", (rest or head).strip(), "", *_markdown(_sides(found)), ""]
-    lines += [f"- question: {told}" for told in _question(found.differences)]
+    lines = [f"### {head}", "", (rest or head).strip(), "", *_markdown(_sides(found, screen)), ""]
+    lines += [f"- question: {told}" for told in _question(found.differences, screen)]
     lines += [f"- {_escaped(drawn_text(note))}" for note in found.notes]
     for alignment in found.alignments[:ALIGNMENTS]:
-        lines.append(f"- {_escaped(_outcome(alignment, found))}")
+        lines.append(f"- {_escaped(_outcome(alignment, found, screen))}")
         if alignment.parting is not None:
-            lines += ["", *_markdown(_choices(alignment)), ""]
-    if times := _times(found):
+            lines += ["", *_markdown(_choices(alignment, screen)), ""]
+    if times := _times(found, screen):
         lines += ["", *_markdown(times)]
     if found.laws:
-        lines += ["", *_markdown(_coefficients(found.laws))]
+        lines += ["", *_markdown(_coefficients(found.laws, screen))]
     return "\n".join(screen.safe(line) for line in lines)
 
 
@@ -83,29 +92,85 @@ def _escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
+# the verdict in another language than that of the study
+
+
+def _sentence(found: Comparison, screen: Screen) -> str:
+    """What :attr:`Comparison.sentence` says, with the phrases of the page."""
+    if found.verdict is None:
+        return screen.say("page_compare.one_recording")
+    size = f"{100 * found.verdict.threshold:g} %"
+    told = [_change(found.verdict, found.of, screen)]
+    if found.verdict.reason:
+        told.append(_told(found.verdict.reason, screen))
+    if found.caveat is not None:
+        told.append(_caveat(found.caveat, screen))
+    return screen.say(
+        "compare.head", word=screen.say(f"compare.word.{found.verdict.word}"), size=size, told="".join(told)
+    )
+
+
+def _change(verdict: Verdict, of: str, screen: Screen) -> str:
+    """What B takes more or less than A, with its interval."""
+    if verdict.change is None or verdict.low is None or verdict.high is None:
+        return screen.say("page_compare.not_measured")
+    assert of in WHAT
+    as_long = verdict.word not in (SLOWER, FASTER, UNCLEAR) and abs(verdict.change) < 0.0005
+    key = "equal" if as_long else "longer" if verdict.change >= 0 else "less"
+    return screen.say(
+        f"page_compare.{key}",
+        what=screen.say(f"page_compare.what_{of}"),
+        size=f"{abs(100 * verdict.change):.1f} %",
+        low=f"{100 * verdict.low:+.1f}",
+        high=f"{100 * verdict.high:+.1f} %",
+        confidence=f"{100 * verdict.confidence:g} %",
+        n=screen.say(f"page_compare.{'pairs' if verdict.interleaved else 'values'}", n=verdict.n),
+    )
+
+
+def _caveat(caveat: str, screen: Screen) -> str:
+    order = re.match(r"([AB]) was recorded before ([AB]); ", caveat)
+    if order is None:
+        return screen.say("page_compare.apart")
+    return screen.say("page_compare.apart_order", first=order[1], second=order[2])
+
+
+def _told(text: str, screen: Screen) -> str:
+    """A note or a reason of the study."""
+    if screen.lang == "en":
+        return drawn_text(text)
+    from tokentape.views.page.compare import told_message  # what makes a page takes its time to be imported
+
+    fuller = retold(text, screen.lang, "compare.reason")
+    return said(told_message(text), screen.lang) if fuller == text else drawn_text(fuller)
+
+
 # what was compared
 
 
-def _sides(found: Comparison) -> Table:
+def _sides(found: Comparison, screen: Screen) -> Table:
     def row(name: str, side: Side) -> list[str]:
-        state = "" if side.state == "complete" else f" ({side.state})"
-        what = f"{count(side.n_runs, 'run')}, {count(side.n_traces, 'sequence')}, {count(side.n_tokens, 'token')}"
-        return [name, drawn_text(side.path or "in memory") + state, drawn_text(side.model or ABSENT), what]
+        path = drawn_text(side.path) if side.path else screen.say("page_compare.in_memory")
+        if side.state != "complete":
+            path = screen.say("card.state", path=path, state=screen.say(f"card.{side.state}"))
+        counts = {"runs": side.n_runs, "traces": side.n_traces, "tokens": side.n_tokens}
+        return [name, path, drawn_text(side.model or ABSENT), screen.say("page_compare.holds_text", **counts)]
 
-    return ["", "tape", "model", "holds"], [row("A", found.a), row("B", found.b)], "<<<<"
+    header = ["", *(screen.say(f"compare.{name}") for name in ("tape", "model", "holds"))]
+    return header, [row("A", found.a), row("B", found.b)], "<<<<"
 
 
-def _question(differences: Sequence[Difference]) -> list[str]:
+def _question(differences: Sequence[Difference], screen: Screen) -> list[str]:
     asked = [d for d in differences if d.because == "asked"]
     rest = [d for d in differences if d.because not in (None, "asked")]
-    lines = [f"{d.name}: {_value(d.a)} | {_value(d.b)}" for d in asked]
+    lines = [f"{d.name}: {_value(d.a, screen)} | {_value(d.b, screen)}" for d in asked]
     if rest:
-        lines.append(f"and what follows from it: {', '.join(d.name for d in rest)}")
+        lines.append(screen.say("compare.follows", names=", ".join(d.name for d in rest)))
     return lines
 
 
-def _value(value: object) -> str:
-    text = drawn_text("none" if value is None else str(value))
+def _value(value: object, screen: Screen) -> str:
+    text = screen.say("compare.none") if value is None else drawn_text(str(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
@@ -115,54 +180,61 @@ def _value(value: object) -> str:
 def _texts(found: Comparison, screen: Screen) -> list[str]:
     lines: list[str] = []
     for alignment in found.alignments[:ALIGNMENTS]:
-        lines.append(_outcome(alignment, found))
+        lines.append(_outcome(alignment, found, screen))
         if alignment.parting is not None:
-            lines += ["  " + line for line in columns(screen, *_choices(alignment))]
+            lines += ["  " + line for line in columns(screen, *_choices(alignment, screen))]
             for name, choice in (("A", alignment.parting.a), ("B", alignment.parting.b)):
                 if choice.candidates:
-                    lines += ["  " + line for line in folded(_likely(name, choice), screen.width - 4)]
-        if told := _deviation(alignment):
+                    lines += ["  " + line for line in folded(_likely(name, choice, screen), screen.width - 4)]
+        if told := _deviation(alignment, screen):
             lines.append(f"  {told}")
-    if more := len(found.alignments) - ALIGNMENTS:
-        lines += [f"{more:,} more, in --json"] if more > 0 else []
+    if (more := len(found.alignments) - ALIGNMENTS) > 0:
+        lines.append(screen.say("compare.more", n=more))
     return lines
 
 
-def _outcome(alignment: Alignment, found: Comparison) -> str:
-    repeats = f" ({alignment.n_alike:,} times)" if alignment.n_alike > 1 else ""
-    name = f"sequence {alignment.a}" + ("" if alignment.a == alignment.b else f" of A, {alignment.b} of B")
+def _outcome(alignment: Alignment, found: Comparison, screen: Screen) -> str:
+    told = _outcome_once(alignment, found, screen)
+    return screen.say("compare.repeats", told=told, n=alignment.n_alike) if alignment.n_alike > 1 else told
+
+
+def _outcome_once(alignment: Alignment, found: Comparison, screen: Screen) -> str:
+    alike = "sequence" if alignment.a == alignment.b else "sequences"
+    name = screen.say(f"compare.{alike}", a=str(alignment.a), b=str(alignment.b))
     if alignment.by is None:
-        return f"{name}: the text of one is not on its tape{repeats}"
+        return screen.say("compare.untold", name=name)
     if alignment.parting is None:
-        return f"{name}: the same, {count(alignment.n_common, 'token')}{repeats}"
+        return screen.say("compare.same", name=name, n=alignment.n_common)
     k, a, b = alignment.n_common, alignment.parting.a, alignment.parting.b
     for who, other, choice, state in (("A", "B", a, found.a.state), ("B", "A", b, found.b.state)):
         if choice.position is None:
-            why = finish_text(choice.finish_reason, state, Screen())
-            return f"{name}: {who} ends after {count(choice.index, 'token')} ({why}); {other} goes on{repeats}"
-    where = f"position {a.position}"
-    if alignment.by == "bytes":
-        where += f", byte {alignment.parting.byte}"
-        if b.index != a.index:
-            where += f"; token {b.index} of B"
+            why = finish_text(choice.finish_reason, state, screen)
+            return screen.say("compare.ends", name=name, who=who, n=choice.index, why=why, other=other)
     if k == 0:
-        return f"{name}: no common beginning{repeats}"
-    return f"{name}: parts at token {k}, {where}{repeats}"
+        return screen.say("compare.no_common", name=name)
+    where = screen.say("compare.at", position=str(a.position))
+    if alignment.by == "bytes":
+        where = screen.say("compare.at_byte", where=where, byte=str(alignment.parting.byte))
+        if b.index != a.index:
+            where = screen.say("compare.at_other", where=where, k=str(b.index))
+    return screen.say("compare.parts", name=name, k=str(k), where=where)
 
 
-def _choices(alignment: Alignment) -> Table:
+def _choices(alignment: Alignment, screen: Screen) -> Table:
     parting = alignment.parting
     assert parting is not None
+    a, b = parting.a, parting.b
+    says, gives = ([screen.say(f"compare.{verb}", side=side) for side in "AB"] for verb in ("says", "gives"))
     rows = [
-        ["A says", _name(parting.a), _share(parting.a.logprob), _share(parting.b.others_logprob, parting.b)],
-        ["B says", _name(parting.b), _share(parting.a.others_logprob, parting.a), _share(parting.b.logprob)],
+        [says[0], _name(a, screen), _share(a.logprob), _share(b.others_logprob, b)],
+        [says[1], _name(b, screen), _share(a.others_logprob, a), _share(b.logprob)],
     ]
-    return ["", "token", "A gives it", "B gives it"], rows, "<<>>"
+    return ["", screen.say("compare.token"), *gives], rows, "<<>>"
 
 
-def _name(choice: Choice) -> str:
+def _name(choice: Choice, screen: Screen) -> str:
     if choice.position is None:
-        return "nothing more"
+        return screen.say("compare.nothing")
     return _token(choice.id, choice.data)
 
 
@@ -180,32 +252,31 @@ def _share(logprob: float | None, choice: Choice | None = None) -> str:
     return ABSENT
 
 
-def _likely(name: str, choice: Choice) -> str:
+def _likely(name: str, choice: Choice, screen: Screen) -> str:
     entries = [f"{_token(i, data)} {_share(p)}" for i, data, p in choice.candidates]
-    return f"{name}'s most likely: {'  '.join(entries)}"
+    return screen.say("compare.likely", side=name, tokens="  ".join(entries))
 
 
-def _deviation(alignment: Alignment) -> str:
+def _deviation(alignment: Alignment, screen: Screen) -> str:
     found = alignment.deviation
     if found.nats is None:
-        return "" if alignment.n_common == 0 else "log-probabilities are not on both tapes"
-    before = "" if alignment.parting is None else " before that"
-    return (
-        f"log-probabilities{before} differ by {abs(found.nats):.2g} nats at most (token {found.index}, n = {found.n:,})"
-    )
+        return "" if alignment.n_common == 0 else screen.say("compare.no_logprobs")
+    key = "deviation" if alignment.parting is None else "deviation_before"
+    return screen.say(f"compare.{key}", nats=f"{abs(found.nats):.2g}", k=str(found.index), n=found.n)
 
 
 # times
 
 
-def _times(found: Comparison) -> Table | None:
+def _times(found: Comparison, screen: Screen) -> Table | None:
     rows = []
     if found.first_token is not None:
-        rows.append(_ratio("TTFT", found.first_token))
+        rows.append(_ratio(screen.say("compare.ttft"), found.first_token))
     if found.steps is not None:
-        rows.append(_ratio("step", found.steps.whole))
-        rows += _stretches(found.steps)
-    return (["", "A", "B", "B / A", "n of A", "n of B"], rows, "<>>>>>") if rows else None
+        rows.append(_ratio(screen.say("compare.step"), found.steps.whole))
+        rows += _stretches(found.steps, screen)
+    counts = [screen.say("compare.n_of", side=side) for side in "AB"]
+    return (["", "A", "B", "B / A", *counts], rows, "<>>>>>") if rows else None
 
 
 def _ratio(name: str, ratio: Ratio) -> list[str]:
@@ -213,7 +284,7 @@ def _ratio(name: str, ratio: Ratio) -> list[str]:
     return [name, duration(ratio.a_ns), duration(ratio.b_ns), *numbers]
 
 
-def _stretches(steps: StepRatios) -> list[list[str]]:
+def _stretches(steps: StepRatios, screen: Screen) -> list[list[str]]:
     """The steps gathered by batch and context, each row the median of its places."""
     rows = []
     for batch in sorted({place[0] for place in steps.places}):
@@ -224,26 +295,40 @@ def _stretches(steps: StepRatios) -> list[list[str]]:
         for k in range(n):
             part = here[k * len(here) // n : (k + 1) * len(here) // n]
             first, last = steps.places[part[0]][1], steps.places[part[-1]][1]
-            where = f"{steps.at} {first:,}" + ("" if first == last else f" to {last:,}")
-            name = f"  {where}" + (f", batch {batch}" if batch != 1 else "")
+            key = ("nth_step" if steps.at == "step" else "context") + ("" if first == last else "_range")
+            where = screen.say(f"compare.{key}", first=first, last=last)
+            if batch != 1:
+                where = screen.say("compare.batch", where=where, batch=str(batch))
             a, b = (sorted(side[i] for i in part)[len(part) // 2] for side in (steps.a_ns, steps.b_ns))
             ratios = sorted(steps.b_ns[i] / steps.a_ns[i] for i in part)
-            rows.append([name, duration(a), duration(b), f"{ratios[len(ratios) // 2]:.3f}", "", ""])
+            rows.append([f"  {where}", duration(a), duration(b), f"{ratios[len(ratios) // 2]:.3f}", "", ""])
     return rows
 
 
-def _laws(found: Comparison, screen: Screen) -> tuple[str, list[str]]:
+def _laws(found: Comparison, screen: Screen) -> list[str]:
     if found.laws:
-        return "law", columns(screen, *_coefficients(found.laws))
+        return columns(screen, *_coefficients(found.laws, screen))
     if found.laws_missing and not found.same:
-        return "law", folded(f"none: {found.laws_missing}", screen.width - 2)
-    return "law", []
+        why = missing_text(found.laws_missing, screen)
+        return folded(screen.say("compare.no_law", why=why), screen.width - 2)
+    return []
 
 
-def _coefficients(laws: Sequence[CoefficientPair]) -> Table:
+def _coefficients(laws: Sequence[CoefficientPair], screen: Screen) -> Table:
     def cell(value: tuple[float, float, float] | None) -> str:
         return ABSENT if value is None else f"{duration(value[0])} [{duration(value[1])}, {duration(value[2])}]"
 
-    said = {None: "", True: "apart", False: "overlap"}
-    rows = [[c.kind, c.meaning or c.name, c.per or "step", cell(c.a), cell(c.b), said[c.apart]] for c in laws]
-    return ["", "coefficient", "for each", "A", "B", "intervals"], rows, "<<<>><"
+    touch = {None: "", True: screen.say("compare.apart"), False: screen.say("compare.overlap")}
+    rows = [
+        [
+            screen.say(f"law.kind.{c.kind}"),
+            meaning_text(c.meaning, screen) if c.meaning else term_text(c.name, screen),
+            retold(c.per or "step", screen.lang, "page_law.per"),
+            cell(c.a),
+            cell(c.b),
+            touch[c.apart],
+        ]
+        for c in laws
+    ]
+    header = [screen.say(f"compare.{name}") for name in ("coefficient", "each", "intervals")]
+    return ["", *header[:2], "A", "B", header[2]], rows, "<<<>><"

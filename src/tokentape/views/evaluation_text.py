@@ -8,21 +8,22 @@ from typing import Protocol
 from tokentape.views.screen import Screen, columns
 from tokentape.views.text import folded
 from tokentape.views.units import ABSENT
+from tokentape.words.retold import retold
 
 __all__ = ["evaluation_text"]
 
-FIGURES = {
-    "hit": "hit@1",
-    "abpc_neutral": "ABPC",
-    "abpc_random": "ABPC random",
-    "comprehensiveness_neutral": "compr.",
-    "sufficiency_neutral": "suff.",
-    "leave_one_out": "corr. l.o.o.",
-    "forward": "forward",
-    "backward": "backward",
-    "cpu_seconds": "CPU s",
-}
-"""Figures shown, by the head of their column."""
+FIGURES = (
+    "hit",
+    "abpc_neutral",
+    "abpc_random",
+    "comprehensiveness_neutral",
+    "sufficiency_neutral",
+    "leave_one_out",
+    "forward",
+    "backward",
+    "cpu_seconds",
+)
+"""Figures shown, in the order of their columns."""
 
 
 class EstimatedRow(Protocol):
@@ -47,23 +48,22 @@ def evaluation_text(rows: Sequence[EstimatedRow], refused: Mapping[str, str], n:
     found = {(row.method, row.figure): row for row in rows}
     shown = [name for name in FIGURES if any(row.figure == name and row.mean is not None for row in rows)]
     methods = sorted({row.method for row in rows}, key=lambda method: -_mean(found.get((method, "abpc_neutral"))))
-    body = [[method, *(_cell(found.get((method, name)), name) for name in shown)] for method in methods]
-    lines = columns(screen, ["method", *(FIGURES[name] for name in shown)], body, "<" + ">" * len(shown), stretch=0)
+    body = [[method, *(_cell(found.get((method, name)), name, screen) for name in shown)] for method in methods]
+    header = [screen.say("evaluation.method"), *(screen.say(f"evaluation.figure.{name}") for name in shown)]
+    lines = columns(screen, header, body, "<" + ">" * len(shown), stretch=0)
     for method, reason in refused.items():
-        lines.append(screen.paint(screen.safe(f"{method}: {reason}"), "dim"))
-    said = (
-        f"n = {n}; ABPC: how much further the value falls when what a method names goes first than when it goes last "
-        "(higher is better); compr.: its fall without the top 10 to 50 %; suff.: with them alone (lower is better)"
-    )
+        told = screen.say("evaluation.refused", method=method, reason=retold(reason, screen.lang))
+        lines.append(screen.paint(screen.safe(told), "dim"))
+    said = screen.say("evaluation.legend", n=str(n))
     lines += ["", *(screen.paint(line, "dim") for line in folded(said, screen.width))]
-    return "\n".join(lines)
+    return "\n".join(screen.safe(line) for line in lines)
 
 
 def _mean(row: EstimatedRow | None) -> float:
     return float("-inf") if row is None or row.mean is None else row.mean
 
 
-def _cell(row: EstimatedRow | None, figure: str) -> str:
+def _cell(row: EstimatedRow | None, figure: str, screen: Screen) -> str:
     if row is None or row.mean is None:
         return ABSENT
     if figure in ("forward", "backward"):
@@ -72,4 +72,4 @@ def _cell(row: EstimatedRow | None, figure: str) -> str:
         return f"{row.mean:.3f}"
     if row.low is None or row.high is None or figure not in ("hit", "abpc_neutral"):
         return f"{row.mean:.2f}"
-    return f"{row.mean:.2f} ({row.low:.2f} to {row.high:.2f})"
+    return screen.say("evaluation.mean_between", mean=f"{row.mean:.2f}", low=f"{row.low:.2f}", high=f"{row.high:.2f}")

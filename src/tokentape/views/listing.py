@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.cells import cell_len
+
 from tokentape.data.schema import CANDIDATE_COLUMNS, SCHEMA_VERSION, SERIES, Column
 from tokentape.views.drawing import drawn_text
-from tokentape.views.screen import Screen, columns, fit
-from tokentape.views.units import count
+from tokentape.views.screen import Screen, columns, fit, pad
+from tokentape.words.retold import retold
 
 __all__ = ["Check", "TapeLine", "doctor_report", "schema_document", "schema_table", "tape_list", "verify_report"]
 
 _PROMPT = 40
+
+_MARK = 9
+"""Cells before the name of a file that was checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +54,11 @@ def tape_list(lines: Sequence[TapeLine], screen: Screen) -> str:
     for tape in lines:
         prompt = "" if tape.prompt is None else drawn_text(tape.prompt)
         if tape.problem is not None:
-            prompt = drawn_text(tape.problem)
+            prompt = drawn_text(retold(tape.problem, screen.lang))
         rows.append(
             [
                 drawn_text(tape.path.name),
-                tape.state,
+                screen.say(f"listing.state.{tape.state}"),
                 "" if tape.model is None else drawn_text(tape.model),
                 "" if tape.n_tokens is None else f"{tape.n_tokens:,}",
                 "" if tape.tokens_per_s is None else f"{tape.tokens_per_s:,.1f}",
@@ -61,8 +66,9 @@ def tape_list(lines: Sequence[TapeLine], screen: Screen) -> str:
                 fit(screen.safe(prompt), _PROMPT, screen.choose("…", "...")),
             ]
         )
-    header = ["tape", "state", "model", "tokens", "tokens/s", "date", "prompt"]
-    return "\n".join(columns(screen, header, rows, "<<<>><<", stretch=6))
+    names = ("tape", "state", "model", "tokens", "speed", "date", "prompt")
+    table = columns(screen, [screen.say(f"listing.{name}") for name in names], rows, "<<<>><<", stretch=6)
+    return "\n".join(screen.safe(line) for line in table)
 
 
 def verify_report(results: Sequence[tuple[Path, Sequence[str]]], screen: Screen) -> str:
@@ -70,25 +76,35 @@ def verify_report(results: Sequence[tuple[Path, Sequence[str]]], screen: Screen)
     lines = []
     for path, problems in results:
         name = drawn_text(str(path))
-        if not problems:
-            lines.append(f"{screen.paint('ok', 'green')}       {name}")
-            continue
-        lines.append(f"{screen.paint('problem', 'red')}  {name}: {count(len(problems), 'problem')}")
-        lines += [f"           {drawn_text(problem)}" for problem in problems]
+        mark, style = ("problem", "red") if problems else ("ok", "green")
+        word = screen.say(f"listing.{mark}")
+        told = screen.say("listing.problems", name=name, n=len(problems)) if problems else name
+        lines.append(screen.paint(word, style) + " " * (_MARK - cell_len(word)) + told)
+        lines += [f"           {drawn_text(_problem(problem, screen))}" for problem in problems]
     return "\n".join(screen.safe(line) for line in lines)
+
+
+def _problem(problem: str, screen: Screen) -> str:
+    if screen.lang == "en":
+        return problem
+    where, colon, what = problem.partition(": ")
+    sides = [retold(side, screen.lang, "listing.where", "listing.what", "listing.is") for side in (where, what)]
+    return "：".join(sides) if colon else sides[0]
 
 
 def schema_table(screen: Screen) -> str:
     """Every column of a tape with its type, unit and meaning."""
-    parts = [f"tape format, schema version {SCHEMA_VERSION}"]
+    parts = [screen.say("listing.schema", n=SCHEMA_VERSION)]
     for series, listed in {**SERIES, "candidates": CANDIDATE_COLUMNS}.items():
         parts += ["", screen.paint(series, "bold"), *_schema_lines(listed, screen)]
-    return "\n".join(parts)
+    return "\n".join(screen.safe(part) for part in parts)
 
 
 def _schema_lines(listed: Sequence[Column], screen: Screen) -> list[str]:
-    rows = [[c.name, c.dtype, "yes" if c.nullable else "", c.unit, _meaning(c)] for c in listed]
-    return columns(screen, ["column", "dtype", "null", "unit", "meaning"], rows, "<<<<<")
+    nullable = screen.say("listing.nullable")
+    rows = [[c.name, c.dtype, nullable if c.nullable else "", c.unit, _meaning(c)] for c in listed]
+    header = [screen.say(f"listing.{name}") for name in ("column", "dtype", "null", "unit", "meaning")]
+    return columns(screen, header, rows, "<<<<<")
 
 
 def _meaning(column: Column) -> str:
@@ -97,21 +113,27 @@ def _meaning(column: Column) -> str:
 
 def doctor_report(checks: Sequence[Check], screen: Screen) -> str:
     """What was found, by group, and at the end what is missing and how to get it."""
-    width = max(len(check.name) for check in checks)
-    marks = {"ok": "ok", "note": "note", "missing": "missing"}
-    paints = {"ok": "green", "note": "yellow", "missing": "red"}
+    names = [retold(check.name, screen.lang, "listing.name") for check in checks]
+    width = max(cell_len(name) for name in names)
+    paints = {"note": "yellow", "missing": "red"}
     lines: list[str] = []
     group = None
-    for check in checks:
+    for check, name in zip(checks, names, strict=True):
         if check.group != group:
             group = check.group
-            lines += [*([""] if lines else []), screen.paint(group, "bold")]
-        mark = "" if check.state == "ok" else f"  {screen.paint(marks[check.state], paints[check.state])}"
-        lines.append(f"  {check.name:<{width}}  {drawn_text(check.value)}{mark}")
-    todo = [check for check in checks if check.fix]
+            lines += [*([""] if lines else []), screen.paint(retold(group, screen.lang, "listing.group"), "bold")]
+        mark = ""
+        if check.state != "ok":
+            mark = f"  {screen.paint(screen.say(f'listing.{check.state}'), paints[check.state])}"
+        value = retold(check.value, screen.lang, "listing.value", "cost.bound")
+        lines.append(f"  {pad(name, width)}  {drawn_text(value)}{mark}")
+    todo = [(name, check.fix) for check, name in zip(checks, names, strict=True) if check.fix]
     if todo:
-        lines += ["", screen.paint("to do", "bold")]
-        lines += [f"  {check.name}: {check.fix}" for check in todo]
+        lines += ["", screen.paint(screen.say("listing.to_do"), "bold")]
+        lines += [
+            f"  {screen.say('listing.todo', name=name, fix=retold(fix, screen.lang, 'listing.fix'))}"
+            for name, fix in todo
+        ]
     return "\n".join(screen.safe(line) for line in lines)
 
 

@@ -9,7 +9,8 @@ from tokentape.study.scores import DocumentScore, Total, total
 from tokentape.views.drawing import drawn_text, drawn_tokens, quoted
 from tokentape.views.screen import Screen, columns
 from tokentape.views.shape import token_rows
-from tokentape.views.units import ABSENT, count, duration
+from tokentape.views.units import ABSENT, duration
+from tokentape.words.retold import retold
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -20,26 +21,24 @@ __all__ = ["comparison_text", "progress_text", "score_text"]
 ROWS = 40
 LEAST_EXPECTED = 5
 
-_FIRST = {
-    "bos": "the first token is conditioned on the beginning-of-text token",
-    "eos": "the first token is conditioned on the end-of-text token",
-    "skip": "the first token is read and not scored",
-}
+_FIRST = ("bos", "eos", "skip")
+_ENGLISH = Screen()
 
 
 def score_text(found: Sequence[DocumentScore], tape: Tape, screen: Screen, *, rows: int | None = ROWS) -> str:
     """The figures of each document, at most ``rows`` of them, and of all together; of a single one what was least expected."""
     listed = found if rows is None else found[:rows]
-    header = ["document", "logprob", "tokens", "perplexity", "bits/byte", "bits/char"]
+    names = ("document", "logprob", "tokens", "perplexity", "bits_byte", "bits_char")
+    header = [screen.say(f"score.{name}") for name in names]
     body = [[drawn_text(one.name), *_cells(one.total)] for one in listed]
     if len(found) > 1:
-        body.append([f"all {len(found):,}", *_cells(total(found))])
+        body.append([screen.say("score.all", n=len(found)), *_cells(total(found))])
     lines = columns(screen, header, body, "<>>>>>", stretch=0)
     if len(listed) < len(found):
-        lines.append(screen.paint(f"{len(found) - len(listed):,} more documents: --rows 0 shows all", "dim"))
+        lines.append(screen.paint(screen.say("score.more", n=len(found) - len(listed)), "dim"))
     if len(found) == 1:
         lines += _least_expected(found[0], tape, screen)
-    return "\n".join(screen.safe(line) for line in [*lines, *_remarks(found)])
+    return "\n".join(screen.safe(line) for line in [*lines, *_remarks(found, screen)])
 
 
 def _cells(sums: Total) -> list[str]:
@@ -52,46 +51,43 @@ def _least_expected(one: DocumentScore, tape: Tape, screen: Screen) -> list[str]
     known = [row for row in token_rows(tape.traces[one.trace], tape) if row.logprob is not None]
     lowest = sorted(known, key=lambda row: row.logprob or 0.0)[:LEAST_EXPECTED]
     body = [[str(row.position), row.name, f"{row.logprob:.3f}"] for row in lowest]
-    return ["", *columns(screen, ["position", "least expected", "logprob"], body, "><>", stretch=1)]
+    header = [screen.say(f"score.{name}") for name in ("position", "least", "logprob")]
+    return ["", *columns(screen, header, body, "><>", stretch=1)]
 
 
-def _remarks(found: Sequence[DocumentScore]) -> list[str]:
+def _remarks(found: Sequence[DocumentScore], screen: Screen) -> list[str]:
     """What has to be known to read the figures."""
     alone = [one for one in found if one.n_given == 1]
-    lines = [f"{_FIRST[alone[0].first]}"] if alone and alone[0].first in _FIRST else []
+    lines = [screen.say(f"score.first.{alone[0].first}")] if alone and alone[0].first in _FIRST else []
     wide = max(one.n_windows for one in found)
     if wide > 1:
-        lines.append(f"read in windows: {count(wide, 'window')} for the longest document; each token is scored once")
+        lines.append(screen.say("score.windows", n=wide))
     if cut := sum(one.n_cut > 0 for one in found):
-        lines.append(f"{count(cut, 'context')} did not fit into the window and lost their begin")
+        lines.append(screen.say("score.cut", n=cut))
     if merged := [one for one in found if one.merged]:
-        lines.append(
-            f"warning: the tokenizer merges across the boundary of context and continuation in "
-            f"{count(len(merged), 'document')}, the first {drawn_text(merged[0].name)}: what was scored is not quite the text"
-        )
+        lines.append(screen.say("score.merged", n=len(merged), name=drawn_text(merged[0].name)))
     if changed := [one for one in found if one.spelled is False and not one.merged]:
-        lines.append(
-            f"warning: the tokenizer lacks characters of the text, or changes it, in {count(len(changed), 'document')}, the "
-            f"first {drawn_text(changed[0].name)}: its tokens do not make the bytes of the text"
-        )
+        lines.append(screen.say("score.changed", n=len(changed), name=drawn_text(changed[0].name)))
     return ["", *lines] if lines else []
 
 
-def progress_text(n_done: int, n_all: int, tokens_done: int, left_s: float | None) -> str:
+def progress_text(n_done: int, n_all: int, tokens_done: int, left_s: float | None, screen: Screen = _ENGLISH) -> str:
     """The line of progress after a batch."""
-    left = "" if left_s is None else f", {duration(max(left_s, 0) * 1e9)} left"
-    return f"{n_done:,} of {count(n_all, 'document')}, {count(tokens_done, 'token')}{left}"
+    far = {"n": n_done, "all": n_all, "tokens": tokens_done}
+    if left_s is None:
+        return screen.say("score.progress", **far)
+    return screen.say("score.progress_left", **far, left=duration(max(left_s, 0) * 1e9))
 
 
 def comparison_text(found: ScoreComparison, screen: Screen, *, rows: int = 10) -> str:
     """Two models on the same texts: bits per byte, their difference with its interval, and where it is largest."""
-    header = ["", "model", "bits/byte", "tokens"]
+    header = ["", *(screen.say(f"score.{name}") for name in ("model", "bits_byte", "tokens"))]
     names = [drawn_text(model) for model in found.models]
     body = [
         ["A", names[0], f"{found.a:.4f}", f"{found.n_tokens[0]:,}"],
         ["B", names[1], f"{found.b:.4f}", f"{found.n_tokens[1]:,}"],
     ]
-    lines = [*columns(screen, header, body, "<<>>", stretch=1), "", _difference(found)]
+    lines = [*columns(screen, header, body, "<<>>", stretch=1), "", _difference(found, screen)]
     spans = found.largest(rows)
     table = [
         [
@@ -102,21 +98,28 @@ def comparison_text(found: ScoreComparison, screen: Screen, *, rows: int = 10) -
         ]
         for span in spans
     ]
-    head = ["document:byte", "largest differences", "logprob A", "logprob B", "B less A"]
+    sides = [screen.say("score.logprob_of", side=side) for side in "AB"]
+    head = [screen.say("score.place"), screen.say("score.largest"), *sides, screen.say("score.b_less_a")]
     lines += ["", *columns(screen, head, table, "<<>>>", stretch=1)]
-    lines += [f"left out: {drawn_text(name)}: {why}" for name, why in found.left_out[:rows]]
+    left_out = [(drawn_text(name), retold(why, screen.lang)) for name, why in found.left_out[:rows]]
+    lines += [screen.say("score.left_out", name=name, why=why) for name, why in left_out]
     if len(found.left_out) > rows:
-        lines.append(f"left out: {len(found.left_out) - rows:,} more")
+        lines.append(screen.say("score.left_out_more", n=len(found.left_out) - rows))
     return "\n".join(screen.safe(line) for line in lines)
 
 
-def _difference(found: ScoreComparison) -> str:
-    over = (
-        f"{count(found.n_bytes, 'byte')} of {count(found.n_documents, 'document')}, {count(len(found.spans), 'span')}"
-    )
-    said = f"B needs {abs(found.difference):.4f} bits a byte {'fewer' if found.difference < 0 else 'more'} than A"
+def _difference(found: ScoreComparison, screen: Screen) -> str:
+    over = screen.say("score.over", bytes=found.n_bytes, documents=found.n_documents, spans=len(found.spans))
+    key = "score.fewer" if found.difference < 0 else "score.more_bits"
+    said = screen.say(key, bits=f"{abs(found.difference):.4f}")
     if found.low is None or found.high is None:
-        return f"{said}, over {over}; too little text for an interval"
-    unit = "document" if found.units == "documents" else "block of spans"
-    rests = f"{100 * found.confidence:.0f} %, n = {found.n_units} {unit}s".replace("block of spanss", "blocks of spans")
-    return f"{said} ({found.low:+.4f} to {found.high:+.4f}; {rests}), over {over}"
+        return screen.say("score.no_interval", said=said, over=over)
+    return screen.say(
+        f"score.over_{found.units}",
+        said=said,
+        low=f"{found.low:+.4f}",
+        high=f"{found.high:+.4f}",
+        confidence=f"{100 * found.confidence:.0f}",
+        n=str(found.n_units),
+        over=over,
+    )

@@ -43,13 +43,16 @@ class Screen:
     def of(cls, stream: IO[Any], environ: Mapping[str, str] = os.environ) -> Screen:
         """The screen behind a stream. NO_COLOR, TERM=dumb and everything that is no terminal get plain lines."""
         terminal = is_terminal(stream)
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        lang = language_of(environ)
         dumb = environ.get("TERM") == "dumb"
         width = shutil.get_terminal_size((PIPE_WIDTH, 24)).columns if terminal or "COLUMNS" in environ else PIPE_WIDTH
         return cls(
             width=max(40, width),
-            encoding=getattr(stream, "encoding", None) or "utf-8",
+            encoding=encoding,
             color=terminal and not dumb and not environ.get("NO_COLOR"),
-            lang=language_of(environ),
+            # where no Chinese can be written, English says more than escapes do
+            lang=lang if cls(encoding=encoding).holds("中文") else "en",
             fine_color=environ.get("COLORTERM") in ("truecolor", "24bit"),
         )
 

@@ -46,7 +46,7 @@ def series_table(
         lines = [screen.safe(line) for line in lines]
         lines[0] = screen.paint(lines[0], "dim")
         if left:
-            lines.append(screen.paint(f"# {left:,} more: --rows 0 shows all", "dim"))
+            lines.append(screen.paint(screen.safe(screen.say("metrics.more", n=left)), "dim"))
         parts.append("\n".join(lines))
     return "\n\n".join(parts)
 
@@ -66,8 +66,12 @@ def series_document(tape: Tape, series: Sequence[Series], *, traces: Sequence[in
 
 def series_list(screen: Screen) -> str:
     """Every series: its axis, unit and meaning."""
-    rows = [[one.name, one.axis, one.unit, one.meaning] for one in SERIES.values()]
-    return "\n".join(columns(screen, ["series", "one a", "unit", "meaning"], rows, "<<<<"))
+    rows = [
+        [one.name, screen.say(f"metrics.axis.{one.axis}"), one.unit, screen.say(f"metrics.meaning.{one.name}")]
+        for one in SERIES.values()
+    ]
+    header = [screen.say(f"metrics.{name}") for name in ("series", "one_a", "unit", "meaning")]
+    return "\n".join(screen.safe(line) for line in columns(screen, header, rows, "<<<<"))
 
 
 def _axes(series: Sequence[Series]) -> list[str]:

@@ -3,37 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-from tokentape.views.units import count, duration
+from tokentape.views.screen import Screen
+from tokentape.views.units import duration
+from tokentape.words.retold import retold
 
-__all__ = ["account_text", "left_out_lines", "visit_text"]
+__all__ = ["account_text", "cell_text", "left_out_lines", "visit_text"]
 
 FEW = 4
+_ENGLISH = Screen()
 
 
-def visit_text(cell: str, step_ns: float | None, n_done: int, n_all: int | None, left_s: float | None) -> str:
+class CellRow(Protocol):
+    """A cell of the grid, as a sweep gives it."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def context(self) -> int: ...
+    @property
+    def batch(self) -> int: ...
+
+
+def cell_text(cell: CellRow, screen: Screen) -> str:
+    """A cell by its kind, context and batch."""
+    return _cell(cell.kind, cell.context, cell.batch, screen)
+
+
+def visit_text(
+    cell: str, step_ns: float | None, n_done: int, n_all: int | None, left_s: float | None, screen: Screen = _ENGLISH
+) -> str:
     """The line of progress after a visit; ``n_all`` None where the time decides how many there are, ``step_ns`` None where
     the cell turned out to be impossible.
     """
-    place = f"{count(n_done, 'visit')} done" if n_all is None else f"visit {n_done:,} of {n_all:,}"
-    left = "" if left_s is None else f", {duration(max(left_s, 0) * 1e9)} left"
-    return f"{place}{left}; {cell}: {'out of memory' if step_ns is None else duration(step_ns)}"
+    place = screen.say("sweep.done", n=n_done) if n_all is None else screen.say("sweep.visit", n=n_done, all=n_all)
+    if left_s is not None:
+        place = screen.say("sweep.left", place=place, left=duration(max(left_s, 0) * 1e9))
+    took = screen.say("sweep.out_of_memory") if step_ns is None else duration(step_ns)
+    return screen.say("sweep.progress", place=place, cell=cell, took=took)
 
 
-def account_text(account: Mapping[str, Any], path: str) -> str:
+def account_text(account: Mapping[str, Any], path: str, screen: Screen = _ENGLISH) -> str:
     """What was measured and what was not, what a law will not tell, and the next command."""
+    counts = {"visits": account["n_visits"], "visited": account["n_visited"], "cells": account["n_cells"]}
     lines = [
-        f"{count(account['n_visits'], 'visit')}, {account['n_visited']:,} of {count(account['n_cells'], 'cell')}",
-        *left_out_lines(account.get("left_out", ())),
-        *left_out_lines({**one, "reason": "impossible"} for one in account.get("impossible", ())),
-        *_outlook(account.get("outlook", ())),
-        *(f"warning: {one}" for one in account.get("advice", ())),
+        screen.say("sweep.measured", **counts),
+        *left_out_lines(account.get("left_out", ()), screen),
+        *left_out_lines(({**one, "reason": "impossible"} for one in account.get("impossible", ())), screen),
+        *_outlook(account.get("outlook", ()), screen),
+        *_warnings(account.get("advice", ()), screen),
     ]
-    return "\n".join([*lines, f"next: tokentape fit {path}"])
+    lines.append(screen.say("sweep.next", path=path))
+    return "\n".join(screen.safe(line) for line in lines)
 
 
-def left_out_lines(left_out: Iterable[Mapping[str, Any]]) -> list[str]:
+def left_out_lines(left_out: Iterable[Mapping[str, Any]], screen: Screen = _ENGLISH) -> list[str]:
     """One line a reason: the first few cells that were not measured, and the numbers of the smallest."""
     by_reason: dict[str, list[Mapping[str, Any]]] = {}
     for one in left_out:
@@ -41,16 +66,32 @@ def left_out_lines(left_out: Iterable[Mapping[str, Any]]) -> list[str]:
     lines = []
     for found in by_reason.values():
         found.sort(key=lambda one: one["context"] * one["batch"])
-        cells = ", ".join(f"{one['kind']} of {one['context']:,} x {one['batch']}" for one in found[:FEW])
-        more = f" and {len(found) - FEW} more" if len(found) > FEW else ""
-        lines.append(f"not measured: {cells}{more}; of the first: {found[0]['why']}")
+        few = [_cell(one["kind"], one["context"], one["batch"], screen) for one in found[:FEW]]
+        told = {"cells": screen.say("card.list").join(few), "why": retold(found[0]["why"], screen.lang, "sweep.why")}
+        if len(found) > FEW:
+            lines.append(screen.say("sweep.not_measured_more", **told, n=str(len(found) - FEW)))
+        else:
+            lines.append(screen.say("sweep.not_measured", **told))
     return lines
 
 
-def _outlook(outlook: Iterable[Mapping[str, Any]]) -> list[str]:
+def _cell(kind: str, context: int, batch: int, screen: Screen) -> str:
+    return screen.say("sweep.cell", kind=screen.say(f"sweep.{kind}"), context=context, batch=str(batch))
+
+
+def _warnings(advice: Iterable[str], screen: Screen) -> list[str]:
+    return [screen.say("sweep.warning", what=retold(one, screen.lang, "sweep.advice")) for one in advice]
+
+
+def _outlook(outlook: Iterable[Mapping[str, Any]], screen: Screen) -> list[str]:
     return [
-        f"{one['kind']}: {one['n_visited']} of {count(one['n_cells'], 'cell')} visited; the generic law is expected to be off by "
-        f"{one['error'] * 100:.2g} % over all of them (one standard error)"
+        screen.say(
+            "sweep.outlook",
+            kind=screen.say(f"sweep.{one['kind']}"),
+            visited=str(one["n_visited"]),
+            cells=one["n_cells"],
+            error=f"{one['error'] * 100:.2g}",
+        )
         for one in outlook
         if one["error"] is not None
     ]

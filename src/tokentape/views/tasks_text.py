@@ -8,20 +8,9 @@ from typing import Protocol
 from tokentape.views.screen import Screen, columns
 from tokentape.views.text import folded
 from tokentape.views.units import ABSENT
+from tokentape.words.retold import retold
 
 __all__ = ["figures_text", "labels_text", "templates_text"]
-
-NAMES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "f1": "F1",
-    "ece": "calibration error",
-    "exact_match": "exact match",
-    "chrf": "chrF",
-    "bleu": "BLEU",
-    "squad_exact_match": "SQuAD exact match",
-    "squad_f1": "SQuAD F1",
-}
 
 
 class FigureRow(Protocol):
@@ -86,18 +75,19 @@ def figures_text(figures: Sequence[FigureRow], screen: Screen) -> str:
     """A line for each figure with its 95 % interval and n; below, how the scores of texts were taken."""
     rows = []
     for figure in figures:
-        name = " ".join([NAMES[figure.name], *([figure.label] if figure.label is not None else [])])
+        name = " ".join([_name(figure, screen), *([figure.label] if figure.label is not None else [])])
         interval = ABSENT
         if figure.low is not None and figure.high is not None:
-            interval = f"{_value(figure.low, figure.unit)} to {_value(figure.high, figure.unit)}"
+            low, high = (_value(end, figure.unit) for end in (figure.low, figure.high))
+            interval = screen.say("tasks.between", low=low, high=high)
         rows.append([name, _value(figure.value, figure.unit), interval, f"{figure.n:,}"])
-    lines = columns(screen, ["", "", "95 % interval", "n"], rows, "<>>>", stretch=0)
+    lines = columns(screen, ["", "", screen.say("tasks.interval"), "n"], rows, "<>>>", stretch=0)
     for figure in figures:
         signature = figure.how.partition("; ")[2]
         if signature:
-            said = f"{NAMES[figure.name]}: {signature}"
+            said = screen.say("tasks.how", name=_name(figure, screen), how=signature)
             lines += [screen.paint(line, "dim") for line in folded(said, screen.width)]
-    return "\n".join(lines)
+    return "\n".join(screen.safe(line) for line in lines)
 
 
 def labels_text(found: LabelRows, normalization: str, screen: Screen) -> str:
@@ -108,28 +98,30 @@ def labels_text(found: LabelRows, normalization: str, screen: Screen) -> str:
         each = found.continuations[i]
         share = f"{found.probabilities[i]:.4f}"
         rows.append([found.labels[i], share, _nats(each.logprob), f"{len(each.ids)}", _nats(found.scores[i])])
-    heads = ["label", "share", "log-probability", "tokens", f"score ({normalization})"]
+    heads = [screen.say(f"tasks.{name}") for name in ("label", "share", "logprob", "tokens")]
+    heads.append(screen.say("tasks.score", how=normalization))
     lines = columns(screen, heads, rows, "<>>>>", stretch=0)
-    lines.append(screen.paint(f"margin {found.margin:.4f}", "dim"))
+    lines.append(screen.paint(screen.say("tasks.margin", value=f"{found.margin:.4f}"), "dim"))
     if any(each.merged for each in found.continuations):
-        said = "the tokenizer merges the end of the prompt with a label: the tokens counted begin before the labels"
-        lines += [screen.paint(line, "yellow") for line in folded(said, screen.width)]
-    return "\n".join(lines)
+        lines += [screen.paint(line, "yellow") for line in folded(screen.say("tasks.merged"), screen.width)]
+    return "\n".join(screen.safe(line) for line in lines)
 
 
 def templates_text(templates: Sequence[TemplateRow], default: str, folder: str, screen: Screen) -> str:
     """Each template: its name, what it is, its prompt; and where the files are, to be copied."""
     lines = []
     for template in templates:
-        mark = " (default)" if template.name == default else ""
-        lines.append(screen.paint(template.name, "bold") + mark)
-        shown = [template.about, *(f"| {line}" for line in template.prompt.split("\n"))]
+        name = screen.paint(template.name, "bold")
+        lines.append(screen.say("tasks.default", name=name) if template.name == default else name)
+        about = retold(template.about, screen.lang, "tasks.about")
+        shown = [about, *(f"| {line}" for line in template.prompt.split("\n"))]
         lines += [f"  {part}" for line in shown for part in folded(screen.safe(line), screen.width - 2)]
-    lines += [
-        "",
-        *folded(screen.safe(f"Their files are in {folder}; --template FILE.toml takes a copy."), screen.width),
-    ]
-    return "\n".join(lines)
+    lines += ["", *folded(screen.safe(screen.say("tasks.files", folder=folder)), screen.width)]
+    return "\n".join(screen.safe(line) for line in lines)
+
+
+def _name(figure: FigureRow, screen: Screen) -> str:
+    return screen.say(f"tasks.figure.{figure.name}")
 
 
 def _value(value: float | None, unit: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -27,6 +28,9 @@ ROWS = 40
 """Tokens shown of each trace unless more are asked for."""
 
 _MIN_CANDIDATES = 12
+
+_PIECE = re.compile(r"(?:[!-~]+|[^!-~])[，。；：、！？）》」』”’％]*")
+"""What stays on one line: a word or number in ASCII, or one other character with the marks that may not begin a line."""
 
 
 def show(
@@ -89,12 +93,21 @@ def folded(line: str, width: int) -> list[str]:
     if cell_len(line) == len(line):
         return textwrap.wrap(line, width, replace_whitespace=False) or [""]
     folded, cells = [""], 0
-    for character in line:  # double-width scripts break between any two characters
-        cells += cell_len(character)
-        if cells > width:
+    for piece in _PIECE.findall(line):
+        taken = cell_len(piece)
+        if cells + taken > width and folded[-1]:
             folded.append("")
-            cells = cell_len(character)
-        folded[-1] += character
+            cells = 0
+        if taken > width:  # one word longer than a line
+            for character in piece:
+                cells += cell_len(character)
+                if cells > width:
+                    folded.append("")
+                    cells = cell_len(character)
+                folded[-1] += character
+        elif cells or not piece.isspace():
+            folded[-1] += piece
+            cells += taken
     return folded
 
 

@@ -1,6 +1,7 @@
 // The cells of a heat map: sparse rows to look into, to pool into pixels, and a window to move over them. No page here.
 
 import type { SparseRows, Values } from "../document";
+import { abs, ceil, clamp, floor, max, min, sign } from "../maths";
 
 /** Rows `y0` to `y1` and columns `x0` to `x1`, in cells and parts of cells. */
 export interface View {
@@ -47,7 +48,7 @@ export function entries(cells: SparseRows, row: number): [column: number, value:
 }
 
 /** The first of ascending numbers `of(low) .. of(high - 1)` that is not below `wanted`; `high` where all are. */
-function bisect(of: (i: number) => number, wanted: number, low: number, high: number): number {
+export function bisect(of: (i: number) => number, wanted: number, low: number, high: number): number {
   while (low < high) {
     const middle = (low + high) >> 1;
     if (of(middle) < wanted) low = middle + 1;
@@ -80,15 +81,15 @@ export function placeOf(cells: SparseRows, entry: number): [row: number, column:
 
 /** Cells pooled by `factor` columns and `rows` rows: of each such field of the region the value that is largest by size, NaN where there is none. */
 export function pooled(cells: SparseRows, region: View, factor: number, rows = factor): { width: number; height: number; values: Float32Array } {
-  const width = Math.ceil((region.x1 - region.x0) / factor), height = Math.ceil((region.y1 - region.y0) / rows);
+  const width = ceil((region.x1 - region.x0) / factor), height = ceil((region.y1 - region.y0) / rows);
   const values = new Float32Array(width * height).fill(NaN), offsets = offsetsOf(cells);
-  for (let row = region.y0; row < Math.min(region.y1, cells.counts.length); row++) {
-    const first = offsets[row]!, base = Math.floor((row - region.y0) / rows) * width;
+  for (let row = region.y0; row < min(region.y1, cells.counts.length); row++) {
+    const first = offsets[row]!, base = floor((row - region.y0) / rows) * width;
     for (let i = first; i < offsets[row + 1]!; i++) {
       const column = columnOf(cells, i, first), value = cells.values[i];
       if (value == null || column < region.x0 || column >= region.x1) continue;
-      const at = base + Math.floor((column - region.x0) / factor), there = values[at]!;
-      if (!(Math.abs(there) >= Math.abs(value / cells.per))) values[at] = value / cells.per;
+      const at = base + floor((column - region.x0) / factor), there = values[at]!;
+      if (!(abs(there) >= abs(value / cells.per))) values[at] = value / cells.per;
     }
   }
   return { width, height, values };
@@ -101,11 +102,9 @@ export function poolFactor(cellsPerPixel: number): number {
   return factor;
 }
 
-const clamp = (value: number, low: number, high: number): number => Math.max(low, Math.min(high, value));
-
 /** A window of that many cells at `from`, moved so that it lies within 0 .. n. */
 function within(from: number, size: number, n: number): [number, number] {
-  const least = Math.min(n, 4), kept = clamp(size, least, n);
+  const least = min(n, 4), kept = clamp(size, least, n);
   const low = clamp(from + (size - kept) / 2, 0, n - kept);
   return [low, low + kept];
 }
@@ -131,16 +130,16 @@ export function showing(view: View, row: number, column: number, columns: number
 
 /** Which of the cells `low` to `high` over `pixels` get a label, `room` pixels each: every 1st, 2nd, 5th, 10th ... */
 export function labelled(low: number, high: number, pixels: number, room: number): { step: number; at: number[] } {
-  const least = (room * (high - low)) / Math.max(1, pixels);
+  const least = (room * (high - low)) / max(1, pixels);
   let step = 1;
-  for (let i = 0; step < least; i++) step = [2, 5, 10][i % 3]! * 10 ** Math.floor(i / 3);
+  for (let i = 0; step < least; i++) step = [2, 5, 10][i % 3]! * 10 ** floor(i / 3);
   const at: number[] = [];
-  for (let i = Math.ceil(Math.floor(low) / step) * step; i < high; i += step) if (i + 0.5 >= low && i + 0.5 <= high) at.push(i);
+  for (let i = ceil(floor(low) / step) * step; i < high; i += step) if (i + 0.5 >= low && i + 0.5 <= high) at.push(i);
   return { step, at };
 }
 
 /** Where on its scale a value lies: 0 to 1, or -1 to 1 of a difference; `power` below 1 spreads small ones. */
 export function onScale(value: number, low: number, high: number, difference: boolean, power = 1): number {
   const part = difference ? value / (high || 1) : (value - low) / (high - low || 1);
-  return Math.sign(part) * Math.min(1, Math.abs(part)) ** power;
+  return sign(part) * min(1, abs(part)) ** power;
 }

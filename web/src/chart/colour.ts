@@ -9,6 +9,7 @@
 //   themed              a signal that grows when the theme has changed and is painted: read it where a canvas is drawn
 
 import { effect, signal } from "@preact/signals";
+import { ceil, floor, max, min, round } from "../maths";
 import { theme } from "../state";
 
 export type Rgb = [number, number, number];
@@ -21,9 +22,9 @@ const LIGHT = stops("0b3c6f4a8fc7f4f2eee58b3a8a3a05");
 const DARK = stops("a9d3ff3c7fbe23262bc96a1affc48a");
 
 function between(of: Rgb[], x: number): Rgb {
-  const at = Math.min(1, Math.max(0, x || 0)) * (of.length - 1);
-  const low = of[Math.floor(at)]!, high = of[Math.ceil(at)]!;
-  return low.map((value, i) => Math.round(value + (at % 1) * (high[i]! - value))) as Rgb;
+  const at = min(1, max(0, x || 0)) * (of.length - 1);
+  const low = of[floor(at)]!, high = of[ceil(at)]!;
+  return low.map((value, i) => round(value + (at % 1) * (high[i]! - value))) as Rgb;
 }
 
 export const cividis = (x: number): Rgb => between(CIVIDIS, x);

@@ -9,14 +9,16 @@
 
 import { effect, signal, useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useWidth } from "./frame";
+import { abs, clamp, max, min, where } from "../maths";
 import { range, selected } from "../state";
-import { css, themed } from "./colour";
+import { themed } from "./colour";
 import { ChartFrame } from "./frame";
-import { canvasPen } from "./pen";
-import { columnsOf, drawn, drawSeries, layout, nearest, reading, seriesSvg, type Ends, type Layout, type Spec } from "./picture";
+import { paintOn } from "./pen";
+import { columnsOf, drawn, layout, nearest, pictureOf, reading, type Ends, type Layout, type Spec } from "./picture";
 
-export type { Axis, Band, Line, Spec } from "./picture";
+export { lineOf, type Line, type Spec } from "./picture";
 
 /** The place under the pointer in any chart. */
 export const hovered = signal<number | null>(null);
@@ -39,8 +41,7 @@ export function SeriesChart({ id, title, caption, spec, height = 240, tools, ann
   const holder = useRef<HTMLDivElement>(null), canvas = useRef<HTMLCanvasElement>(null);
   const over = useRef<HTMLDivElement>(null), here = useRef<HTMLDivElement>(null), brush = useRef<HTMLDivElement>(null);
   const now = useRef<Layout | null>(null), from = useRef<number | null>(null);
-  const at = useSignal<number | null>(null), own = useSignal<Ends | null>(null);
-  const [width, setWidth] = useState(0);
+  const at = useSignal<number | null>(null), own = useSignal<Ends | null>(null), width = useWidth(holder);
   const n = spec.x.values.length, read = drawn(spec).filter((one) => !one.quiet);
   const rowOf = (place: number | null): number | null => {
     const row = place === null || !spec.places ? -1 : spec.places.indexOf(place);
@@ -58,36 +59,25 @@ export function SeriesChart({ id, title, caption, spec, height = 240, tools, ann
   const shown = (): Ends | null => (spec.places ? within(spec, range.value) : own.value);
 
   useLayoutEffect(() => {
-    const watch = new ResizeObserver(([entry]) => setWidth(Math.round(entry!.contentRect.width)));
-    watch.observe(holder.current!);
-    return () => watch.disconnect();
-  }, []);
-
-  useLayoutEffect(() => {
-    const of = canvas.current;
-    if (!of || !width || !n) return;
-    const move = (element: HTMLElement | null, x: number | null): void => {
-      const box = now.current!.box;
-      element!.hidden = x === null || x < box.left || x > box.right;
-      if (!element!.hidden) element!.style.transform = `translateX(${x}px)`;
+    if (!width || !n) return;
+    const move = (element: HTMLElement, x: number | null): void => {
+      const { left, right } = now.current!.box;
+      element.hidden = x === null || x < left || x > right;
+      element.style.transform = `translateX(${x}px)`;
     };
     const stops = [
       effect(() => {
-        const laid = (now.current = layout(spec, width, height, shown())), ratio = devicePixelRatio || 1;
-        of.width = Math.round(width * ratio), of.height = Math.round(height * ratio);
-        const to = of.getContext("2d")!;
-        to.scale(ratio, ratio);
-        drawSeries(spec, laid, canvasPen(to), css);
-        const row = rowOf(selected.value);
-        move(here.current, row === null ? null : laid.xOf(spec.x.values[row]!));
+        const laid = (now.current = layout(spec, width, height, shown())), row = rowOf(selected.value);
+        paintOn(canvas.current!, pictureOf(spec, laid));
+        move(here.current!, row === null ? null : laid.xOf(spec.x.values[row]!));
       }),
       effect(() => {
         const row = at.value, { xOf, yOf, y: [low, high] } = now.current!;
-        move(over.current, row === null ? null : xOf(spec.x.values[row] ?? NaN));
+        move(over.current!, row === null ? null : xOf(spec.x.values[row] ?? NaN));
         [...over.current!.children].forEach((dot, i) => {
-          const value = row === null ? null : read[i]?.values[row] ?? null, seen = value !== null && value >= low && value <= high;
-          Object.assign(dot, { hidden: !seen });
-          if (seen) (dot as HTMLElement).style.transform = `translateY(${yOf(value)}px)`;
+          const value = row === null ? null : read[i]?.values[row] ?? null;
+          (dot as HTMLElement).hidden = value === null || value < low || value > high;
+          (dot as HTMLElement).style.transform = `translateY(${yOf(value ?? 0)}px)`;
         });
       }),
       // what another chart points at
@@ -108,30 +98,32 @@ export function SeriesChart({ id, title, caption, spec, height = 240, tools, ann
     const x = pixel(event), start = from.current, box = brush.current!;
     if (!now.current) return;
     if (start === null) return point(inside(x) ? nearest(spec, now.current, x) : null);
-    box.hidden = Math.abs(x - start) < DRAG;
-    Object.assign(box.style, { left: `${Math.min(x, start)}px`, width: `${Math.abs(x - start)}px` });
+    box.hidden = abs(x - start) < DRAG;
+    Object.assign(box.style, { left: `${min(x, start)}px`, width: `${abs(x - start)}px` });
   };
   const drop = (event: PointerEvent): void => {
     const start = from.current, x = pixel(event), of = now.current;
     from.current = null;
     brush.current!.hidden = true;
     if (start === null || !of) return;
-    if (Math.abs(x - start) < DRAG) return choose(nearest(spec, of, x));
-    const ends = [start, x].sort((a, b) => a - b).map((one) => of.valueAt(Math.min(of.box.right, Math.max(of.box.left, one)))) as Ends;
-    if (!spec.places) return void (own.value = ends);
-    const places = spec.places.filter((place, i): place is number => place !== null && spec.x.values[i]! >= ends[0] && spec.x.values[i]! <= ends[1]);
-    if (places.length) range.value = places.reduce<Ends>(([low, high], one) => [Math.min(low, one), Math.max(high, one)], [Infinity, -Infinity]);
+    if (abs(x - start) < DRAG) return choose(nearest(spec, of, x));
+    const ends = [start, x].sort((a, b) => a - b).map((one) => of.valueAt(clamp(one, of.box.left, of.box.right))) as Ends;
+    if (!spec.places) own.value = ends;
+    else {
+      const found = spec.places.filter((place, i): place is number => place !== null && spec.x.values[i]! >= ends[0] && spec.x.values[i]! <= ends[1]);
+      if (found.length) range.value = endsOf(found);
+    }
   };
 
   return (
     <ChartFrame
       id={id} title={title} caption={caption} tools={tools} count={n} columns={() => columnsOf(spec)}
       cursor={at.value ?? rowOf(selected.value)} announce={announce ?? ((i) => reading(spec, i))} onSelect={choose}
-      onCursor={(i) => point(i === null || !now.current ? null : Math.max(now.current.from, Math.min(now.current.to, i)))}
-      exporter={{ canvas: () => canvas.current!, svg: () => seriesSvg(spec, { width, height, x: now.current!.x, title, caption, css }) }}
+      onCursor={(i) => point(i === null || !now.current ? null : clamp(i, now.current.from, now.current.to))}
+      picture={() => pictureOf(spec, now.current ?? layout(spec, width, height, null))}
     >
       <div
-        ref={holder} class="chart-canvas" style={{ height: `${height}px` }} onPointerMove={drag} onPointerUp={drop}
+        ref={holder} class="stage chart-canvas" style={{ height: `${height}px` }} onPointerMove={drag} onPointerUp={drop}
         onPointerLeave={() => from.current === null && point(null)}
         onPointerDown={(event) => {
           const x = pixel(event);
@@ -150,13 +142,12 @@ export function SeriesChart({ id, title, caption, spec, height = 240, tools, ann
   );
 }
 
+/** The least and the greatest, of any number of them. */
+const endsOf = (values: number[]): Ends => values.reduce<Ends>(([low, high], one) => [min(low, one), max(high, one)], [Infinity, -Infinity]);
+
 /** The part of the x axis that shows a range of places; null for all of it. */
-function within(spec: Spec, places: [number, number] | null): Ends | null {
-  if (!places) return null;
-  let low = Infinity, high = -Infinity;
-  spec.places!.forEach((place, i) => {
-    if (place === null || place < places[0] || place > places[1]) return;
-    low = Math.min(low, spec.x.values[i]!), high = Math.max(high, spec.x.values[i]!);
-  });
+function within({ places, x }: Spec, ends: Ends | null): Ends | null {
+  if (!ends) return null;
+  const [low, high] = endsOf(where(places!, (place) => place !== null && place >= ends[0] && place <= ends[1]).map((i) => x.values[i]!));
   return low < high ? [low, high] : null;
 }

@@ -1,8 +1,8 @@
-// What the parts Cost, Compare and Law share: series of different places in one chart, small tables, intervals as whiskers.
+// What the parts Cost, Compare and Law share: series of different places in one chart, intervals as whiskers.
 
-import type { ComponentChildren } from "preact";
 import type { Band, Line } from "../chart/picture";
 import type { Values } from "../document";
+import { max, min } from "../maths";
 
 export interface Curves {
   x: Values;
@@ -22,34 +22,21 @@ export function joined(sets: Curves[]): { x: number[]; lines: Line[]; bands: Ban
   };
 }
 
-/** `left` columns are text, the others numbers. */
-export function Grid({ title, head, rows, left = 1 }: { title: string; head: ComponentChildren[]; rows: ComponentChildren[][]; left?: number | number[] }) {
-  const how = (i: number): string => ((typeof left === "number" ? i < left : left.includes(i)) ? "" : "num");
+/** Intervals `[value, low, high]` with a line at `mark`, where nothing differs, and a band around it, on the axis of those that they are `among`. */
+export function Whisker({ of, mark, band = 0, among = of, label }: {
+  of: (number[] | null)[];
+  mark: number;
+  band?: number;
+  among?: (number[] | null)[];
+  label?: string;
+}) {
+  const all = [mark - band, mark + band, ...among.flatMap((one) => one ?? [])], low = min(...all), width = max(...all) - low || 1;
+  const x = (value: number): number => (100 * (value - low)) / width;
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={title}>
-      <table class="table">
-        <thead><tr>{head.map((one, i) => <th scope="col" class={how(i)}>{one}</th>)}</tr></thead>
-        <tbody>
-          {rows.map((row) => <tr>{row.map((one, i) => (i ? <td class={how(i)}>{one}</td> : <th scope="row" class={how(i)}>{one}</th>))}</tr>)}
-        </tbody>
-      </table>
-    </div>
-  );
-}
-
-/** Intervals on one axis: `[value, low, high]` of each, between `ends`; a line where nothing differs. */
-export function Whisker({ of, ends, mark }: { of: (number[] | null)[]; ends: [number, number]; mark?: number }) {
-  const x = (value: number): number => (100 * (value - ends[0])) / (ends[1] - ends[0] || 1);
-  return (
-    <svg class="whisker" viewBox={`-2 0 104 ${8 * of.length + 2}`} preserveAspectRatio="none" aria-hidden="true">
-      {mark !== undefined && <path class="at" d={`M${x(mark)} 0V99`} />}
+    <svg class={label ? "whisker scale" : "whisker"} viewBox={`-2 0 104 ${8 * of.length + 2}`} preserveAspectRatio="none" role="img" aria-label={label} aria-hidden={!label}>
+      <rect x={x(mark - band)} width={x(mark + band) - x(mark - band)} height="99" />
+      <path class="at" d={`M${x(mark)} 0V99`} />
       {of.map((one, i) => one && <path class={`w${i}`} d={`M${x(one[1]!)} ${8 * i + 5}H${x(one[2]!)}M${x(one[0]!)} ${8 * i + 2}v6`} />)}
     </svg>
   );
-}
-
-/** The ends of an axis that holds all of them. */
-export function endsOf(of: (number[] | null)[], mark?: number): [number, number] {
-  const all = [...of.flatMap((one) => one ?? []), ...(mark === undefined ? [] : [mark])];
-  return [Math.min(...all), Math.max(...all)];
 }

@@ -1,17 +1,14 @@
 // What came of it: one sentence, five figures, what is worth a look.
 
-import { Badge } from "../badge";
+import { Badge, Command } from "../blocks";
+import { ABSENT } from "../chart/format";
 import type { Link } from "../document";
-import { Command } from "../missing";
-import { doc, part, range, selected, traceNumber } from "../state";
+import { doc, part, selected, show } from "../state";
 import { say, ui } from "../words";
 
 /** Goes where a link leads. */
 export function follow(link: Link): void {
-  if (link.trace !== undefined && link.trace !== traceNumber.value) {
-    traceNumber.value = link.trace;
-    range.value = selected.value = null;
-  }
+  if (link.trace !== undefined) show(link.trace);
   if (link.place !== undefined) selected.value = link.place;
   part.value = link.part;
 }
@@ -26,7 +23,7 @@ export function OverviewPart() {
         {found.figures.map((one) => (
           <li class="figure">
             <span class="muted small">{say(one.label)}</span>
-            <b>{one.text ?? "\u2013"}</b>
+            <b>{one.text ?? ABSENT}</b>
             {one.note && <span class="small muted">{say(one.note)}</span>}
             <span><Badge kind={one.badge} /></span>
           </li>
@@ -42,12 +39,10 @@ export function OverviewPart() {
           </ul>
         </section>
       )}
-      {found.command !== null && (
-        <section>
-          <h3>{ui("command")}</h3>
-          <Command text={found.command} />
-        </section>
-      )}
+      <Again title="command" text={found.command} />
     </div>
   );
 }
+
+/** The command that made a tape, or makes it again. */
+export const Again = ({ title, text }: { title: string; text: string | null }) => text !== null && <section><h3>{ui(title)}</h3><Command text={text} /></section>;

@@ -1,27 +1,23 @@
 // What it was made with, and how to make it again.
 
-import { Command } from "../missing";
+import { Facts, Panel } from "../blocks";
 import { doc } from "../state";
-import { say, ui } from "../words";
+import { say } from "../words";
+import { Again } from "./overview";
 
 export function ProvenancePart() {
   const found = doc.value?.tape?.provenance;
   if (!found) return null;
   return (
     <div class="stack">
-      {found.again !== null && (
-        <section>
-          <h3>{ui("again")}</h3>
-          <Command text={found.again} />
-        </section>
-      )}
+      <Again title="again" text={found.again} />
       {found.notes.length > 0 && <ul class="muted">{found.notes.map((one) => <li>{say(one)}</li>)}</ul>}
       <div class="columns">
         {found.groups.map((group) => (
-          <section class="panel">
+          <Panel tight>
             <h2>{say(group.title)}</h2>
-            <dl class="facts">{group.rows.map(({ name, value }) => <><dt>{name}</dt><dd class="mono">{value}</dd></>)}</dl>
-          </section>
+            <Facts rows={group.rows.map(({ name, value }) => [name, <span class="mono">{value}</span>])} />
+          </Panel>
         ))}
       </div>
     </div>

@@ -1,25 +1,25 @@
 // The part Time: latency of each step with its law and its roofline, what the law leaves over, what was late, the prefill apart.
 
 import { computed } from "@preact/signals";
-import { Badge } from "../badge";
-import { number } from "../chart/format";
-import { Choice, type Column } from "../chart/frame";
+import type { ComponentChildren } from "preact";
+import { nanos, number, percent } from "../chart/format";
+import { Choice, factOf, Facts, Grid, orEmpty, Panel, small, Sourced } from "../blocks";
+import { column, type Column } from "../chart/frame";
 import { reading } from "../chart/picture";
-import { SeriesChart, type Line, type Spec } from "../chart/series";
-import { isMissing, type Figure, type LawCurve, type Run, type TimePart as Time, type Values } from "../document";
-import { Empty } from "../missing";
-import { extra, lang, run, selected, setExtra, trace } from "../state";
-import { say, t } from "../words";
+import { lineOf, SeriesChart, type Line, type Spec } from "../chart/series";
+import { present, type LawCurve, type TimePart as Time, type Values } from "../document";
+import { known, where } from "../maths";
+import { extra, placeOfStep, run, selected, setExtra, trace } from "../state";
+import { beside, say, wordsOf } from "../words";
 
-const AXES = ["step", "context", "clock"] as const;
-type AxisName = (typeof AXES)[number];
+const w = wordsOf("time");
+const AXES = { step: "count", context: "tokens", clock: "ns" } as const;
+type AxisName = keyof typeof AXES;
+const AXIS_NAMES = Object.keys(AXES) as AxisName[];
 
-const held = computed<Time | null>(() => {
-  const part = run.value?.time;
-  return part && !isMissing(part) ? part : null;
-});
-const axis = computed<AxisName>(() => AXES.find((one) => one === extra.value["time.axis"]) ?? "step");
-const scale = computed(() => (extra.value["time.scale"] === "log" || extra.value["time.scale"] === "linear" ? extra.value["time.scale"] : held.value?.scale ?? "linear"));
+const held = computed<Time | null>(() => present(run.value?.time));
+const axis = computed<AxisName>(() => AXIS_NAMES.find((one) => one === extra.value["time.axis"]) ?? "step");
+const scale = computed(() => (["log", "linear"] as const).find((one) => one === extra.value["time.scale"]) ?? held.value?.scale ?? "linear");
 
 interface Rows {
   /** Steps after the prompt, in the order of the horizontal axis. */
@@ -27,219 +27,163 @@ interface Rows {
   x: Spec["x"];
   places: (number | null)[];
   tokens: (string | null)[];
+  /** Values of some steps, at the rows of the chart. */
+  spread(at: number[], values: Values): Values;
+  /** The step, where the axis has something else. */
+  also: Column[];
 }
 
 const rows = computed<Rows | null>(() => {
-  const of = run.value, shown = trace.value;
+  const of = run.value, shown = trace.value, along = axis.value;
   if (!of || !shown) return null;
-  const along = axis.value;
   const values = along === "context" ? of.context : along === "clock" ? of.start_ns : of.kind.map((_, i) => i);
-  const steps: number[] = [];
-  of.kind.forEach((kind, i) => kind !== 0 && values[i] !== null && steps.push(i));
+  const steps = where(of.kind, (kind, i) => kind !== 0 && values[i] !== null);
   if (along === "context") steps.sort((a, b) => values[a]! - values[b]! || a - b);
   const places = new Map<number, number>();
   shown.tokens.step.forEach((step, i) => places.has(step) || places.set(step, shown.n_prompt + i));
-  const unit = { step: "count", context: "tokens", clock: "ns" } as const;
   return {
     steps,
-    x: { name: t(`page_time.axis_${along}`), unit: unit[along], values: steps.map((i) => values[i]!) },
+    x: column(w(`axis_${along}`), steps.map((i) => values[i]!), AXES[along]),
     places: steps.map((step) => places.get(step) ?? null),
     tokens: steps.map((step) => shown.symbols.text[places.get(step) ?? -1] ?? null),
+    spread(at, values) {
+      const known = new Map(at.map((step, i) => [step, values[i] ?? null]));
+      return steps.map((step) => known.get(step) ?? null);
+    },
+    also: along === "step" ? [] : [column(w("axis_step"), steps, "count")],
   };
 });
 
-/** Values of some steps, at the rows of the chart. */
-function spread(steps: number[], at: number[], values: Values): Values {
-  const known = new Map(at.map((step, i) => [step, values[i] ?? null]));
-  return steps.map((step) => known.get(step) ?? null);
-}
-
-const timesOf = (of: Run, part: Time): Values => (part.clock === "device" ? of.device_ns : of.step_ns);
-
-const stepColumn = (steps: number[]): Column[] => (axis.value === "step" ? [] : [{ name: t("page_time.axis_step"), unit: "count", values: steps }]);
+const MANY = 1500;
 
 const latency = computed<Spec | null>(() => {
   const of = run.value, part = held.value, found = rows.value;
-  void lang.value;
-  if (!of || !part || !found || !found.steps.length) return null;
-  const { steps, x, places, tokens } = found;
-  const ns = timesOf(of, part), law = isMissing(part.law) ? null : part.law, floor = isMissing(part.floor) ? null : part.floor;
-  const lines: Line[] = [{ name: t("page_time.measured"), unit: "ns", values: steps.map((i) => ns[i] ?? null), colour: "--s1", kind: "points", width: steps.length > 1500 ? 1 : 1.75 }];
-  if (law) lines.push({ name: t("page_time.law"), unit: "ns", values: spread(steps, law.knots, law.ns), colour: "--s2", width: 1.75, sparse: true });
-  if (floor) lines.push({ name: t("page_time.roofline"), unit: "ns", values: spread(steps, floor.knots, floor.ns), colour: "--s4", width: 1.25, dash: [5, 3], sparse: true });
-  if (part.late.length) {
-    lines.push({ name: t("page_time.late_mark"), unit: "ns", values: spread(steps, part.late.map((one) => one.step), part.late.map((one) => one.ns)), colour: "--s3", kind: "rings", quiet: true });
-  }
+  if (!of || !part || !found?.steps.length) return null;
+  const { steps, x, places, tokens, spread } = found;
+  const ns = part.clock === "device" ? of.device_ns : of.step_ns, law = present(part.law), floor = present(part.floor);
+  const line = (name: string, colour: string, values: Values, more: Partial<Line>): Line => lineOf(w(name), "ns", values, colour, more);
+  const lines = [line("measured", "--s1", steps.map((i) => ns[i] ?? null), { kind: "points", width: steps.length > MANY ? 1 : 1.75 })];
+  if (law) lines.push(line("law", "--s2", spread(law.knots, law.ns), { width: 1.75, sparse: true }));
+  if (floor) lines.push(line("roofline", "--s4", spread(floor.knots, floor.ns), { dash: [5, 3], sparse: true }));
+  if (part.late.length) lines.push(line("late_mark", "--s3", spread(part.late.map((one) => one.step), part.late.map((one) => one.ns)), { kind: "rings", quiet: true }));
   return {
     x,
-    y: { name: t("page_time.step_time"), unit: "ns", log: scale.value === "log", ...(scale.value === "linear" && { holds: 0 }) },
+    y: { name: w("step_time"), unit: "ns", log: scale.value === "log", ...(scale.value === "linear" && { holds: 0 }) },
     lines,
-    bands: law ? [{ low: spread(steps, law.knots, law.low), high: spread(steps, law.knots, law.high), colour: "--s2", sparse: true }] : [],
+    bands: law ? [{ low: spread(law.knots, law.low), high: spread(law.knots, law.high), colour: "--s2", sparse: true }] : [],
     places,
-    also: [{ name: t("page_time.token"), unit: "", values: tokens }, ...stepColumn(steps), ...(residuals.value ? residuals.value.lines : [])],
+    also: [column(w("token"), tokens), ...found.also, ...(residuals.value?.lines ?? [])],
   };
 });
 
 const residuals = computed<Spec | null>(() => {
-  const part = held.value, found = rows.value;
-  void lang.value;
-  if (!part || !found || isMissing(part.law)) return null;
-  const { index, ratio } = part.law;
-  const at = typeof index === "number" ? ratio.map((_, i) => index + i) : index;
+  const found = rows.value, law = present(held.value?.law);
+  if (!found || !law) return null;
+  const { index, ratio } = law;
   return {
     x: found.x,
-    y: { name: t("page_time.times_law"), unit: "", log: true, holds: 1 },
-    lines: [{ name: t("page_time.residuals"), unit: "", values: spread(found.steps, at, ratio), colour: "--s1", kind: "points", width: found.steps.length > 1500 ? 1 : 1.5, label: t("page_time.measured") }],
+    y: { name: w("times_law"), unit: "", log: true, holds: 1 },
+    lines: [lineOf(w("residuals"), "", found.spread(typeof index === "number" ? ratio.map((_, i) => index + i) : index, ratio), "--s1", {
+      kind: "points", width: found.steps.length > MANY ? 1 : 1.5, label: w("measured"),
+    })],
     rules: [{ at: 1, text: "", colour: "--s2" }],
     places: found.places,
-    also: stepColumn(found.steps),
+    also: found.also,
   };
 });
 
 /** What is read at a row: the token, the times, and how the law is met. */
 function told(i: number): string {
-  const ratio = residuals.value?.lines[0]?.values[i], token = rows.value?.tokens[i];
-  const found = reading(latency.value!, i) + (ratio === null || ratio === undefined ? "" : ` \u00b7 ${number(ratio)} ${t("page_time.times_law")}`);
-  return token === null || token === undefined ? found : `${found} \u00b7 ${token}`;
+  const ratio = residuals.value?.lines[0]!.values[i];
+  return beside(reading(latency.value!, i), ratio != null && `${number(ratio)} ${w("times_law")}`, rows.value?.tokens[i]);
 }
 
-export function TimePart() {
-  const of = run.value;
-  if (!of) return null;
-  if (isMissing(of.time)) return <Empty part={of.time} />;
-  const part = of.time, spec = latency.value;
+export const TimePart = () => run.value && orEmpty(run.value.time, (part) => {
+  const spec = latency.value, { prefill, split } = part;
   const choices = (
     <>
-      <Choice label={t("page_time.axis")} value={axis.value} onChange={(to) => setExtra("time.axis", to === "step" ? null : to)}
-        options={AXES.filter((one) => one !== "context" || of.context.some((value) => value !== null)).map((one) => [one, t(`page_time.axis_${one}`)] as const)} />
-      <Choice label={t("page_time.scale")} value={scale.value} onChange={(to) => setExtra("time.scale", to === part.scale ? null : to)}
-        options={[["linear", t("page_time.scale_linear")], ["log", t("page_time.scale_log")]]} />
+      <Choice label={w("axis")} value={axis.value} onPick={(to) => setExtra("time.axis", to, "step")}
+        options={AXIS_NAMES.filter((one) => one !== "context" || known(run.value!.context)).map((one) => [one, w(`axis_${one}`)])} />
+      <Choice label={w("scale")} value={scale.value} onPick={(to) => setExtra("time.scale", to, part.scale)}
+        options={["linear", "log"].map((one) => [one, w(`scale_${one}`)])} />
     </>
   );
   return (
     <div class="stack">
-      <section class="panel stack">
-        {spec ? <SeriesChart id="time" title={t("page_time.latency")} caption={say(part.caption)} spec={spec} height={280} tools={choices} announce={told} /> : <p>{say(part.caption)}</p>}
-        {residuals.value && !isMissing(part.law) && (
-          <SeriesChart id="residuals" title={t("page_time.residuals")} caption={say(part.law.ratio_caption)} spec={residuals.value} height={150} />
-        )}
-        <p class="small muted">{say(part.clock_note)}</p>
-      </section>
-      {isMissing(part.law) ? <Empty part={part.law} /> : <Law law={part.law} />}
-      {isMissing(part.floor) ? <Empty part={part.floor} /> : (
-        <p class="row small"><Badge kind={part.floor.badge} /><span class="grow">{say(part.floor.note)}</span></p>
-      )}
+      <Panel>
+        {spec ? <SeriesChart id="time" title={w("latency")} caption={say(part.caption)} spec={spec} height={280} tools={choices} announce={told} /> : <p>{say(part.caption)}</p>}
+        {residuals.value && <SeriesChart id="residuals" title={w("residuals")} caption={say((part.law as LawCurve).ratio_caption)} spec={residuals.value} height={150} />}
+        {small(say(part.clock_note))}
+      </Panel>
+      {orEmpty(part.law, (law) => <Law law={law} />)}
+      {orEmpty(part.floor, (floor) => <Sourced kind={floor.badge}>{say(floor.note)}</Sourced>)}
       <div class="time-cards">
         <Late part={part} />
-        {part.prefill && (
-          <section class="panel stack tight">
-            <h3>{t("page_time.prefill_title")}</h3>
-            <p class="small">{say(part.prefill.caption)}</p>
-            <Figures of={part.prefill.figures} />
-          </section>
-        )}
-        <section class="panel stack tight">
-          <h3>{t("page_time.percentiles_title")}</h3>
-          <Figures of={part.percentiles} />
-        </section>
-        {part.split && <Split split={part.split} />}
+        {prefill && <Card title="prefill_title" caption={say(prefill.caption)}><Facts rows={prefill.figures.map(factOf)} /></Card>}
+        <Card title="percentiles_title"><Facts rows={part.percentiles.map(factOf)} /></Card>
+        {split && <Split split={split} />}
       </div>
     </div>
   );
-}
+});
 
-function Figures({ of }: { of: Figure[] }) {
-  return (
-    <dl class="facts">
-      {of.map((one) => (
-        <>
-          <dt>{say(one.label)}</dt>
-          <dd>{one.text ?? "\u2013"}{one.note && <span class="small muted"> {say(one.note)}</span>}</dd>
-        </>
-      ))}
-    </dl>
-  );
-}
+const Card = ({ title, caption, children }: { title: string; caption?: string; children: ComponentChildren }) => (
+  <Panel tight title={w(title)}>
+    {caption && <p class="small">{caption}</p>}
+    {children}
+  </Panel>
+);
 
 function Law({ law }: { law: LawCurve }) {
-  const ns = (value: number): string => number(value, "ns");
+  const ns = (value: number): string => nanos(value);
   return (
-    <section class="panel stack tight">
-      <h3>{t("page_time.law_title")}</h3>
+    <Card title="law_title">
       <p>{say(law.sentence)}</p>
-      <div class="scroll" tabIndex={0} role="region" aria-label={t("page_time.law_title")}>
-        <table class="table">
-          <thead>
-            <tr>{["coefficient", "value", "interval", "per", "share"].map((one, i) => <th scope="col" class={i % 3 && i < 3 || i === 4 ? "num" : ""}>{t(`page_time.${one}`)}</th>)}</tr>
-          </thead>
-          <tbody>
-            {law.coefficients.map((one) => (
-              <tr>
-                <th scope="row">{say(one.name)}</th>
-                <td class="num">{ns(one.value)}</td>
-                <td class="num">{ns(one.low)} – {ns(one.high)}</td>
-                <td>{say(one.per)}</td>
-                <td class="num">{number(one.share, "share")}</td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-      <p class="small muted">{say(law.band)} {law.check && say(law.check)}</p>
-    </section>
+      <Grid
+        title={w("law_title")} left={[0, 3]} head={["coefficient", "value", "interval", "per", "share"].map((one) => w(one))}
+        rows={law.coefficients.map((one) => [say(one.name), ns(one.value), `${ns(one.low)} \u2013 ${ns(one.high)}`, say(one.per), percent(one.share)])}
+      />
+      {small(say(law.band), law.check && ` ${say(law.check)}`)}
+    </Card>
   );
 }
 
-function Late({ part }: { part: Time }) {
-  const shown = trace.value;
-  const go = (step: number) => (event: Event): void => {
-    event.preventDefault();
-    const i = shown?.tokens.step.indexOf(step) ?? -1;
-    if (shown && i >= 0) selected.value = shown.n_prompt + i;
-  };
-  const more = part.late.length && Number(part.late_caption.args?.n) - part.late.length;
+function Late({ part: { late, late_caption } }: { part: Time }) {
+  const more = late.length && Number(late_caption.args?.n) - late.length;
   return (
-    <section class="panel stack tight">
-      <h3>{t("page_time.late_title")}</h3>
-      <p class="small">{say(part.late_caption)}</p>
-      {part.late.length > 0 && (
-        <ol class="late scroll" tabIndex={0} aria-label={t("page_time.late_title")}>
-          {part.late.map((one) => {
-            const i = shown?.tokens.step.indexOf(one.step) ?? -1;
-            const name = `${t("page_time.axis_step")} ${one.step}`;
+    <Card title="late_title" caption={say(late_caption)}>
+      {late.length > 0 && (
+        <ol class="late scroll" tabIndex={0} aria-label={w("late_title")}>
+          {late.map((one) => {
+            const place = placeOfStep(one.step), name = `${w("axis_step")} ${one.step}`;
+            const go = (event: Event): void => {
+              event.preventDefault();
+              selected.value = place;
+            };
             return (
               <li>
-                {i < 0 ? <span>{name}</span> : <a href={`#part=time&at=${shown!.n_prompt + i}`} onClick={go(one.step)}>{name}</a>}
-                <b class="num">{number(one.ns, "ns")}</b>
-                <span class="muted">{t("page_time.late_times", { times: number(one.times) })} · {say(one.why)}</span>
+                {place === null ? <span>{name}</span> : <a href={`#part=time&at=${place}`} onClick={go}>{name}</a>}
+                <b class="num">{nanos(one.ns)}</b>
+                <span class="muted">{beside(w("late_times", { times: number(one.times) }), say(one.why))}</span>
               </li>
             );
           })}
         </ol>
       )}
-      {more > 0 && <p class="small muted">{t("page_time.more_late", { n: more })}</p>}
-    </section>
+      {more > 0 && small(w("more_late", { n: more }))}
+    </Card>
   );
 }
 
-const SHADES = ["--s1", "--s3", "--s4", "--s6"];
-
-function Split({ split }: { split: NonNullable<Time["split"]> }) {
+function Split({ split: { caption, rows } }: { split: NonNullable<Time["split"]> }) {
+  const shade = (i: number): string => `var(--s${[1, 3, 4, 6][i]})`;
   return (
-    <section class="panel stack tight">
-      <h3>{t("page_time.split_title")}</h3>
-      <p class="small">{say(split.caption)}</p>
-      <div class="split" aria-hidden="true">
-        {split.rows.map((one, i) => <span style={{ width: `${100 * one.share}%`, background: `var(${SHADES[i]})` }} />)}
-      </div>
-      <dl class="facts">
-        {split.rows.map((one, i) => (
-          <>
-            <dt><i class="swatch" style={{ background: `var(${SHADES[i]})` }} />{say(one.name)}</dt>
-            <dd>{one.text} <span class="muted">{number(one.share, "share")}</span></dd>
-          </>
-        ))}
-      </dl>
-    </section>
+    <Card title="split_title" caption={say(caption)}>
+      <div class="split" aria-hidden="true">{rows.map((one, i) => <span style={{ width: `${100 * one.share}%`, background: shade(i) }} />)}</div>
+      <Facts rows={rows.map((one, i) => [
+        <><i class="swatch" style={{ background: shade(i) }} />{say(one.name)}</>,
+        <>{one.text} <span class="muted">{percent(one.share)}</span></>,
+      ])} />
+    </Card>
   );
 }

@@ -1,28 +1,30 @@
 // Every token with its figures, in any order.
 
 import { useMemo } from "preact/hooks";
-import { csvOf, save } from "../chart/export";
+import { Button } from "../blocks";
+import { column, CSV, csvOf, save } from "../chart/export";
 import { number } from "../chart/format";
 import { fileName } from "../chart/frame";
 import type { Trace, Unit, Values } from "../document";
 import { piece } from "../inspector";
 import { nameOf } from "../layout";
+import { exp, known } from "../maths";
 import { ordered } from "../order";
 import { go } from "../ribbon";
 import { Rows, type Head } from "../rows";
 import { extra, range, selected, setExtra, trace } from "../state";
 import { say, ui } from "../words";
 
-const UNITS: Record<string, Unit> = { step: "count", rank: "count", gap: "ns", surprise: "nats", entropy: "nats", probability: "share", rules_probability: "share", removed: "nats", allowed: "count" };
+type Named = [name: string, unit: Unit, values: Values];
 
 /** The columns that a trace has values for; each has one entry a generated token. */
-function columnsOf({ tokens }: Trace): [string, Values][] {
-  const odds = (values: Values): Values => values.map((one) => (one === null ? null : Math.exp(one)));
-  const all: [string, Values][] = [
-    ["step", tokens.step], ["gap", tokens.gap_ns], ["probability", odds(tokens.logprob)], ["rank", tokens.rank], ["surprise", tokens.surprise],
-    ["entropy", tokens.entropy], ["rules_probability", odds(tokens.rules_logprob)], ["allowed", tokens.allowed], ["removed", tokens.removed],
+function columnsOf({ tokens }: Trace): Named[] {
+  const odds = (values: Values): Values => values.map((one) => (one === null ? null : exp(one)));
+  const all: Named[] = [
+    ["step", "count", tokens.step], ["gap", "ns", tokens.gap_ns], ["probability", "share", odds(tokens.logprob)], ["rank", "count", tokens.rank], ["surprise", "nats", tokens.surprise],
+    ["entropy", "nats", tokens.entropy], ["rules_probability", "share", odds(tokens.rules_logprob)], ["allowed", "count", tokens.allowed], ["removed", "nats", tokens.removed],
   ];
-  return all.filter(([, values]) => values.some((one) => one !== null));
+  return all.filter(([, , values]) => known(values));
 }
 
 export function TokensPart() {
@@ -37,32 +39,29 @@ function Table({ shown }: { shown: Trace }) {
   const columns = useMemo(() => columnsOf(shown), [shown]);
   const [, key = "place", way] = /^(\w+)(-?)$/.exec(extra.value.sort ?? "place") ?? [];
   const ends = range.value;
-  const values = columns.find(([name]) => name === key)?.[1] ?? null;
+  const values = columns.find(([name]) => name === key)?.[2] ?? null;
   const order = useMemo(() => {
     const rows = ordered(values, n, way === "-");
     return ends ? rows.filter((row) => row + n_prompt >= ends[0] && row + n_prompt <= ends[1]) : rows;
   }, [values, n, way, ends]);
-  const named = tokens.forced.some(Boolean) || tokens.wanted.some((id) => id !== null);
+  const named = tokens.forced.some(Boolean) || known(tokens.wanted);
   const head: Head[] = [
     { key: "place", title: "#", number: true },
     { key: "token", title: ui("token") },
-    ...columns.map(([name]) => ({ key: name, title: ui(`f_${name}`) + (UNITS[name] === "nats" ? " (nats)" : ""), number: true })),
+    ...columns.map(([key, unit]) => ({ key, title: ui(`f_${key}`) + (unit === "nats" ? " (nats)" : ""), number: true })),
     ...(named ? [{ key: "rules", title: ui("f_rules") }] : []),
   ];
-  const lookup = useMemo(() => new Map(columns), [columns]);
   const cell = (row: number, name: string) => {
     if (name === "place") return row + n_prompt;
     if (name === "token") return <span class="tok clip">{nameOf(symbols, row + n_prompt, 48)}</span>;
     if (name === "rules") return tokens.wanted[row] != null ? ui("instead_of", { what: piece(tokens.wanted[row]) }) : tokens.forced[row] ? ui("forced") : "";
-    const unit = UNITS[name] ?? "";
-    return number(lookup.get(name)?.[row], unit === "nats" ? "" : unit);
+    const [, unit, values] = columns.find(([one]) => one === name)!;
+    return number(values[row], unit === "nats" ? "" : unit);
   };
   const csv = (): string =>
     csvOf([
-      { name: "place", unit: "", values: order.map((row) => row + n_prompt) },
-      { name: "id", unit: "", values: order.map((row) => symbols.ids[row + n_prompt]!) },
-      { name: "text", unit: "", values: order.map((row) => symbols.text[row + n_prompt]!) },
-      ...columns.map(([name, all]) => ({ name, unit: UNITS[name] ?? "", values: order.map((row) => all[row]!) })),
+      column("place", order.map((row) => row + n_prompt)), column("id", order.map((row) => symbols.ids[row + n_prompt]!)), column("text", order.map((row) => symbols.text[row + n_prompt]!)),
+      ...columns.map(([name, unit, all]) => column(name, order.map((row) => all[row]!), unit)),
     ]);
   const at = selected.value;
   return (
@@ -71,7 +70,7 @@ function Table({ shown }: { shown: Trace }) {
         <span class="lead">{ui("tokens_caption", { prompt: n_prompt, n, finish: say(shown.finish) })}</span>
         <span class="row">
           {ends && <span class="chip">{ui("rows_in_range", { n: order.length })}</span>}
-          <button type="button" class="btn" onClick={() => save(fileName("tokens", "csv"), "text/csv;charset=utf-8", csv())}>CSV</button>
+          <Button onClick={() => save(fileName("tokens", "csv"), CSV, csv())}>CSV</Button>
         </span>
       </p>
       <div class="panel flush">

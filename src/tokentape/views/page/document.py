@@ -58,6 +58,7 @@ def page_document(
         chosen.sort(key=lambda trace: list(traces).index(trace.number))
     built = {trace.number: trace_part(trace, seen) for trace in chosen}
     runs = {trace.run.number: trace for trace in chosen}
+    name = "a.tape" if tape.path is None else shlex.quote(tape.path.name)
     part = {
         "name": None if tape.path is None else drawn_text(tape.path.name),
         "state": tape.state,
@@ -68,6 +69,7 @@ def page_document(
         "overview": overview_part(seen, summary(seen), built),
         "cost": guarded_part(lambda: cost_part(seen)),
         "provenance": provenance_part(seen),
+        "alone": missing(Message("page_ui.no_compare"), f"tokentape view {name} other.tape --html compared.html"),
     }
     return envelope(_title(tape), tape=part, lang=lang, live=live)
 

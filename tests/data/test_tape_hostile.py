@@ -1,0 +1,111 @@
+"""Files made to do harm: SQLite takes their schema and their journal in good faith, and so must not be asked."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import struct
+import sys
+
+import pytest
+from tapes import SETTING, write_run, write_tape
+
+from tokentape.data import TapeWriter, open_tape
+from tokentape.data.annex import add_explanations
+from tokentape.errors import DamagedTape
+
+ENDLESS = "with recursive c (x) as (select 1 union all select x + 1 from c)"
+AWAY = "alter table piece rename to away; "
+OTHERS = "pragma writable_schema = on; "
+
+SCHEMAS = {
+    "a view without end": f"{AWAY}create view piece as {ENDLESS} select x id, 'a' token, x'61' bytes, 0 special from c",
+    "a view that never has a row": f"{AWAY}create view piece as {ENDLESS} select x id, 'a' token, x bytes, 0 special from c "
+    "where x < 0",
+    "a column that is 200 MB": f"{AWAY}create table piece (id integer primary key, token text, special integer, "
+    "bytes blob as (zeroblob(200000000))); insert into piece (id, token, special) select id, token, special from away",
+    "a trigger": f"create trigger more after insert on explanation begin insert into piece {ENDLESS} "
+    "select x, 'a', x'', 0 from c; end",
+    # the name of the entry is that of a table, its definition that of a view
+    "a view under another name": f"{AWAY}create view other as {ENDLESS} select x id, 'a' token, x'61' bytes, 0 special from c; "
+    "create table dummy (id integer); "
+    f"{OTHERS} update sqlite_master set sql = replace(sql, 'VIEW other', 'VIEW piece') where name = 'other'; "
+    "update sqlite_master set name = 'piece' where name = 'dummy'",
+}  # fmt: skip
+
+
+def alter(path, script):
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.executescript(script)
+
+
+@pytest.mark.parametrize("what", SCHEMAS)
+def test_a_tape_whose_tables_compute_is_refused(tmp_path, what):
+    path = write_tape(tmp_path / "cat.tape", n_runs=1)
+    alter(path, SCHEMAS[what])
+    with pytest.raises(DamagedTape), open_tape(path) as tape:
+        dict(tape.pieces)
+
+
+def test_tables_and_views_of_ones_own_are_left_alone(tmp_path):
+    path = write_tape(tmp_path / "cat.tape", n_runs=1)
+    alter(
+        path, "create table mine (a, b as (a + 1)); create view ours as select * from mine; create index i on mine (a)"
+    )
+    with open_tape(path) as tape:
+        assert tape.traces[0].tokens.n_rows and dict(tape.pieces) is not None
+
+
+def journal_that_names(tape, victim):
+    """A hot journal of a tape that changes nothing, and belongs to a transaction over several files with ``victim`` as its list."""
+    page = struct.unpack(">H", tape.read_bytes()[16:18])[0]
+    magic, name = bytes.fromhex("d9d505f920a163d7"), os.fsencode(victim)
+    head = magic + struct.pack(">IIIII", 0, 1, tape.stat().st_size // page, 512, page)
+    total = sum(struct.unpack(f"{len(name)}b", name)) & 0xFFFFFFFF
+    end = struct.pack(">I", 0x40000000 // page + 1) + name + struct.pack(">II", len(name), total) + magic
+    tape.with_name(f"{tape.name}-journal").write_bytes(head.ljust(512, b"\0") + end)
+
+
+@pytest.fixture
+def trap(tmp_path):
+    """A tape beside which a journal lies that has a file deleted, and that file."""
+    path, victim = write_tape(tmp_path / "cat.tape", n_runs=1), tmp_path / "precious"
+    victim.write_text("precious")
+    journal_that_names(path, victim)
+    return path, victim
+
+
+def test_the_trap_is_one(trap):
+    path, victim = trap
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("select * from tape").fetchall()
+    assert not victim.exists()
+
+
+def test_a_journal_has_no_file_deleted(trap):
+    path, victim = trap
+    with pytest.raises(DamagedTape, match=r"cat\.tape-journal"):
+        open_tape(path)
+    with pytest.raises(DamagedTape):
+        add_explanations(path, [])
+    assert victim.exists()
+
+
+def test_a_tape_with_such_a_journal_is_written_over(trap):
+    path, victim = trap
+    writer = TapeWriter.create(path, SETTING, overwrite=True)
+    write_run(writer)
+    writer.close().close()
+    assert victim.exists() and not path.with_name("cat.tape-journal").exists()
+    with open_tape(path) as tape:
+        assert tape.state == "complete"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no named pipes")
+def test_a_pipe_in_the_place_of_the_log_is_not_waited_for(tmp_path):
+    path = write_tape(tmp_path / "cat.tape", n_runs=1)
+    os.mkfifo(tmp_path / "cat.tape-wal")
+    os.mkfifo(tmp_path / "cat.tape-journal")
+    with open_tape(path) as tape:
+        assert tape.state == "complete"

@@ -1,0 +1,3 @@
+// What the bundler makes elements with.
+
+export { Fragment, h } from "preact";
