@@ -14,13 +14,26 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(ROOT / "docs"), str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-b",
+        "html",
+        str(ROOT / "docs"),
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
     pages = list(tmp_path.rglob("*.html"))
     assert len(pages) > 30
     for page in pages:
-        fetched = re.findall(r"""<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=["'](https?:|//)""", page.read_text("utf-8"))
+        fetched = re.findall(
+            r"""<(?:script|link|img|iframe)\b[^>]*?\b(?:src|href)=["'](https?:|//)""", page.read_text("utf-8")
+        )
         assert not fetched, page
 
 

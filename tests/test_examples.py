@@ -14,7 +14,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "docs" / "tutorial" / "first-tape.md", *sorted((ROOT / "docs" / "how-to").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "README.zh-CN.md",
+    ROOT / "docs" / "tutorial" / "first-tape.md",
+    *sorted((ROOT / "docs" / "how-to").glob("*.md")),
+]
 DOCUMENTED = ["tokentape.clock", "tokentape.sources.scripted"]
 
 

@@ -14,16 +14,18 @@ import ast
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from package_texts import PLACE, Package, Scope
-
 from tokentape import errors
 from tokentape.words.refusals import LETTERS, letters, templates
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "tokentape"
+FOREIGN = SOURCE / "words" / "errors" / "click.toml"
+"""The sentences of another package, which are not in our code."""
 CLASSES = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
 SHOWN = ("phrase", "say")
 """Functions that show an error, and make none."""
@@ -95,7 +97,8 @@ def main() -> int:
     missing = {room: sorted(set(of_it) - set(known)) for room, of_it in rooms.items()}
     for room, of_it in sorted(missing.items()):
         print(f"{room}: {len(rooms[room])} templates, {len(of_it)} without a Chinese form")
-    stale = sorted(set(known) - set().union(*rooms.values()))
+    others = tomllib.loads(FOREIGN.read_text("utf-8"))
+    stale = sorted(set(known) - set().union(*rooms.values()) - set(others))
     for template in stale:
         print(f"belongs to nothing: {template}")
     return int("--check" in sys.argv and (any(missing.values()) or bool(stale)))

@@ -196,6 +196,16 @@ def test_cause_is_time_off_the_processor_with_switches() -> None:
     )
 
 
+def test_readings_of_several_gaps_tell_nothing_of_one() -> None:
+    shared = [20.0, 20.0, 20.0, 20.0]
+    switched = [0, 0, 0, 0, 2]
+    assert cause(Covariates([2, 2, 2, 2, 10], cpu_ms=[*shared, 25.0], switches=switched)) is None, "never negative"
+    assert cause(Covariates([2, 2, 2, 2, 10], cpu_ms=[*shared, 9.0], switches=switched)) is None, (
+        "1 ms explains no 8, however negative the others"
+    )
+    assert cause(Covariates([2, 2, 2, 2, 10], cpu_ms=[*shared, 3.0], switches=switched)) == Cause("switches", 2, 7 * MS)
+
+
 def test_ordinary_gap_needs_no_cause() -> None:
     assert cause(Covariates([2, 2, 2, 2, 2.5], gc_ms=[0, 0, 0, 0, 0.5])) is None
 

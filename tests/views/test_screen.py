@@ -111,3 +111,8 @@ def test_chinese_lines_break_neither_in_a_number_nor_before_a_mark(width: int) -
     assert not any(one[0] in "，。；）" for one in lines) or width < 10
     for number in ("1.117", "1.611", "3.05", "64.0", "398"):
         assert any(number in one for one in lines), number
+
+
+def test_an_interval_without_an_end_is_told() -> None:
+    assert duration(float("inf")) == "inf"
+    assert duration(float("-inf")) == "-inf"

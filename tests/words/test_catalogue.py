@@ -30,9 +30,17 @@ def test_a_chinese_phrase_is_chinese():
 
 def test_places_are_filled(monkeypatch):
     table = {"a.n": "{n} {n|step|steps}, {who}", "a.in": "so: {what}"}
-    monkeypatch.setattr("tokentape.words.catalogue.phrases", lambda lang: table)
+    both = {key: {"en": text, "zh": text} for key, text in table.items()}
+    monkeypatch.setattr("tokentape.words.catalogue.area", {"a": both}.__getitem__)
     assert phrase("a.n", n=1, who=None) == "1 step, –"
     assert phrase("a.n", n=12_345, who="x") == "12,345 steps, x"
     assert said(Message("a.in", {"what": Message("a.n", {"n": 2, "who": "{n}"})})) == "so: 2 steps, {n}"
     with pytest.raises(KeyError):
         phrase("a.n", n=1)
+
+
+def test_what_the_catalogue_lacks_is_refused():
+    with pytest.raises(KeyError, match="no area 'nowhere'"):
+        phrase("nowhere.x")
+    with pytest.raises(KeyError):
+        phrase("card.nothing")

@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
+from tokentape.cli.failure import _as_own
+from tokentape.cli.show import command as show
 from tokentape.words import refusals
 from tokentape.words.refusals import LETTERS, letters, refusal, templates
 
@@ -41,8 +44,12 @@ def two(monkeypatch):
     table = {
         "no {0} in {1}": "{1} 中没有 {0}",
         "no step {0}": "没有第 {0} 步",
+        "no step {0}: {1}": "没有第 {0} 步：{1}",
         "{0} of {1}": "!",
-        "3 steps long": "三步",
+        "it has none": "一个也没有",
+        "{0} is empty": "{0} 为空",
+        "the file": "该文件",
+        "did you mean {0}?": "是不是想写 {0}？",
     }
     monkeypatch.setattr(refusals, "templates", lambda: table)
     refusals._compiled.cache_clear()
@@ -50,10 +57,68 @@ def two(monkeypatch):
     refusals._compiled.cache_clear()
 
 
-def test_the_template_with_more_words_of_its_own_is_meant(two):
-    assert refusal("no step 3 steps long in x", "zh") == "没有第 3 steps long in x 步"
-    assert refusal("no step 3 steps long", "zh") == "没有第 三步 步"
-    assert refusal("no a\nb in x", "zh") == "x 中没有 a\nb"
-    assert refusal("a of b", "zh") == "a of b", "two letters are no template"
-    assert refusal("no step 3", "en") == "no step 3"
-    assert refusal("", "zh") == ""
+@pytest.mark.parametrize(
+    "english, chinese",
+    [
+        ("no step 3", "没有第 3 步"),
+        ("no step 3 in x.tape", "没有第 3 in x.tape 步"),  # of two that fit, the one with more words of its own
+        ("no a\nb in x", "x 中没有 a\nb"),
+        ("a of b", "a of b"),  # two letters are no template
+        ("", ""),
+        ("'a few words' is empty", "'a few words' 为空"),
+        ("the file is empty", "该文件 为空"),
+        ("did you mean --top or --last?", "是不是想写 --top 或 --last？"),
+        ("did you mean top-k, or last?", "是不是想写 top-k 或 last？"),
+    ],
+)
+def test_what_fills_a_place_is_a_name_or_has_a_form_of_its_own(two, english, chinese):
+    assert refusal(english, "zh") == chinese
+    assert refusal(english, "en") == english
+
+
+@pytest.mark.parametrize(
+    "english",
+    [
+        "every second line is empty",
+        "the folder is empty",
+        "no reason why in x.tape",
+        "no step that was recorded",
+        "of all that it has none",
+    ],
+)
+def test_a_sentence_without_a_form_stays_english_as_a_whole(two, english):
+    assert refusal(english, "zh") == english
+
+
+@pytest.mark.parametrize(
+    "english, chinese",
+    [
+        ("no step 3; it has none", "没有第 3 步；一个也没有"),
+        ("no step 3; it has none; x is empty", "没有第 3 步；一个也没有；x 为空"),
+        ("ValueError: it has none", "ValueError：一个也没有"),
+        ("it has none (6)", "一个也没有（6）"),
+        ("no step 3: this came from another program", "没有第 3 步：this came from another program"),
+        ("it has none (as nobody knew)", "it has none (as nobody knew)"),
+        ("no step 3; nobody knows why", "no step 3; nobody knows why"),
+        ("as some other program says: it has none", "as some other program says: it has none"),
+    ],
+)
+def test_a_text_of_several_parts_is_told_part_by_part(two, english, chinese):
+    assert refusal(english, "zh") == chinese
+
+
+def test_what_click_says_of_a_command_line_has_its_form():
+    for arguments in (
+        ["--no-such"],
+        ["--rows", "-1", "a"],
+        ["--rows", "x", "a"],
+        ["--step", "1.5", "a"],
+        [],
+        ["a", "b"],
+        ["--rows"],
+    ):
+        with pytest.raises(click.ClickException) as caught:
+            show.make_context("show", arguments)
+        for part in (failed := _as_own(caught.value, ["show", *arguments])).what, failed.why:
+            told = refusal(part, "zh")
+            assert told != part and re.search("[\u4e00-\u9fff]", told), part

@@ -23,8 +23,9 @@ ZH = {
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch):
-    for name in ("tokentape.words.catalogue.phrases", "tokentape.words.retold.phrases"):
-        monkeypatch.setattr(name, lambda lang: EN if lang == "en" else ZH)
+    both = {key: {"en": text, "zh": ZH[key]} for key, text in EN.items()}
+    monkeypatch.setattr("tokentape.words.catalogue.area", {"a": both}.__getitem__)
+    monkeypatch.setattr("tokentape.words.retold.phrases", lambda lang: EN)
     monkeypatch.setattr(module, "refusal", lambda text, lang: "没有" if text == "none" else text)
     module._templates.cache_clear()
     yield

@@ -1,15 +1,16 @@
 // Arcs on the ribbon from the selected token to what it rests on most, or to where the model looked.
 //
-//   <Arcs box={ref} cellOf={(place) => rect | null} reveal={(place) => ...}/>
+//   <Arcs box={ref} cellOf={(place) => rect} reveal={(place) => ...}/>
 //
-// Put it beside the scrolling box `box`, inside of an element that is positioned and holds both: it lies over the box and takes no
-// pointer but on its chips. `cellOf` gives the rectangle of a token that is in the page (as getClientRects does), null for one that is not.
-// `reveal` scrolls to a place; without it a chip selects the place. It draws when the selection, the explanation or the box's scroll or size
-// changes, in one frame, and never on hover.
+// Put it beside the scrolling box `box`, inside of an element that is positioned and as large as the box: it lies over the box and takes no
+// pointer but on its chips. `cellOf` gives the rectangle of a token that is in the page (as getClientRects does), nothing for one that is not.
+// `reveal` scrolls to a place. It draws when the selection, the explanation or the box's scroll or size changes, in one frame, and never
+// on hover.
 
 import type { RefObject } from "preact";
 import { effect, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { Button } from "./blocks";
 import { number } from "./chart/format";
 import { watchSize } from "./elements";
 import { abs, max, min, round, sign } from "./maths";
@@ -19,12 +20,11 @@ import { t } from "./words";
 
 export interface ArcsProps {
   box: RefObject<HTMLElement | null>;
-  cellOf(place: number): DOMRect | null;
-  reveal?(place: number): void;
+  cellOf(place: number): DOMRect | undefined;
+  reveal(place: number): void;
 }
 
 interface Drawn {
-  box: { left: number; top: number; width: number; height: number };
   paths: { d: string; x: number; y: number; width: number; against: boolean }[];
   hidden: TopSource[];
   sight: Sight;
@@ -62,7 +62,6 @@ function drawn({ box: { current: container }, cellOf }: ArcsProps): Drawn | null
   const sight = shown && place !== null ? sightOf(shown, place) : null;
   if (!shown || place === null || !sight || !container) return null;
   const outer = container.getBoundingClientRect(), top = topSources(shown, place, MOST, sight);
-  const box = { left: container.offsetLeft, top: container.offsetTop, width: container.clientWidth, height: container.clientHeight };
   const cell = (at: number): Spot | null => {
     const found = cellOf(at);
     const inside = found && found.bottom > outer.top && found.top < outer.bottom;
@@ -77,7 +76,7 @@ function drawn({ box: { current: container }, cellOf }: ArcsProps): Drawn | null
     if (from) paths.push({ ...arcOf(from, to!), width: 0.75 + 2.75 * part, against: one.value < 0 });
     else hidden.push(one);
   }
-  return { box, paths, hidden, sight };
+  return { paths, hidden, sight };
 }
 
 export function Arcs(props: ArcsProps) {
@@ -102,12 +101,12 @@ export function Arcs(props: ArcsProps) {
   }, []);
   const of = trace.value;
   if (!shown.value || !of) return null;
-  const { box, paths, hidden, sight } = shown.value;
+  const { paths, hidden, sight } = shown.value;
   return (
-    <div class={`arcs arcs-${sight}`} style={{ left: `${box.left}px`, top: `${box.top}px`, width: `${box.width}px`, height: `${box.height}px` }}>
-      <svg width={box.width} height={box.height} aria-hidden="true">
+    <div class={`arcs arcs-${sight}`}>
+      <svg aria-hidden="true">
         {paths.map((one) => (
-          <g class={one.against ? "against" : undefined}>
+          <g class={one.against ? "against" : ""}>
             <path d={one.d} stroke-width={one.width} />
             <circle cx={one.x} cy={one.y} r={1 + one.width / 2} />
           </g>
@@ -118,10 +117,10 @@ export function Arcs(props: ArcsProps) {
           {hidden.map((one) => {
             const value = number(one.value, sight === "attention" ? "share" : ""), text = sourceText(of, one.start, one.stop);
             return (
-              <button type="button" class="chip" title={t("page_attention.out_of_sight", { text, place: one.start, value })}
-                onClick={() => (props.reveal ? props.reveal(one.start) : (selected.value = one.start))}>
+              <Button class="chip" title={t("page_attention.out_of_sight", { text, place: one.start, value })}
+                onClick={() => props.reveal(one.start)}>
                 <span class="tok clip">{text.trim() || "\u2423"}</span> {value}
-              </button>
+              </Button>
             );
           })}
         </div>

@@ -6,7 +6,8 @@ import { ABSENT } from "./chart/format";
 import { isMissing, type Figure, type Maybe, type Missing } from "./document";
 import { say, ui } from "./words";
 
-export function Button({ quiet, ...rest }: Omit<JSX.IntrinsicElements["button"], "class"> & { quiet?: boolean }) {
+/** A button of the page's own kind, unless it has another class. */
+export function Button({ quiet, ...rest }: JSX.IntrinsicElements["button"] & { quiet?: boolean }) {
   return <button type="button" class={quiet ? "btn quiet" : "btn"} {...rest} />;
 }
 
@@ -131,9 +132,7 @@ export async function copied(text: string): Promise<boolean> {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    const box = document.createElement("textarea");
-    box.value = text;
-    box.className = "vh";
+    const box = Object.assign(document.createElement("textarea"), { value: text, className: "vh" });
     document.body.append(box);
     box.select();
     const done = document.execCommand("copy");

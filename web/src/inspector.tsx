@@ -75,7 +75,7 @@ function Share({ name, part, text, kind = "", onPick }: { name: string; part: nu
   const label = <span class="tok clip" title={name}>{/^ +$/.test(name) ? name.replaceAll(" ", "\u2423") : name}</span>;
   return (
     <li class={`share ${kind}`}>
-      {onPick ? <button type="button" class="link" onClick={onPick}>{label}</button> : label}
+      {onPick ? <Button class="link" onClick={onPick}>{label}</Button> : label}
       <Bar part={clamp(abs(part), 0, 1)} />
       <span class="num">{text}</span>
     </li>

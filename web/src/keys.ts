@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { PARTS } from "./document";
+import { modified } from "./elements";
 import { go } from "./ribbon";
 import { chooseLang, lang, part, range, selected, theme } from "./state";
 
@@ -18,12 +19,10 @@ const SHADES = ["auto", "light", "dark"] as const;
 export const nextTheme = (): void => void (theme.value = SHADES[(SHADES.indexOf(theme.value) + 1) % SHADES.length]!);
 export const otherLang = (): void => chooseLang(lang.value === "en" ? "zh" : "en");
 
-function typing(target: EventTarget | null): boolean {
-  return target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|SELECT|TEXTAREA)$/.test(target.tagName));
-}
+const typing = ({ target }: Event): boolean => target instanceof HTMLElement && target.matches("input, select, textarea, [contenteditable]");
 
 export function act(key: string): boolean {
-  const digit = /^[1-9]$/.test(key) ? PARTS[Number(key) - 1] : undefined;
+  const digit = PARTS[Number(key) - 1];
   if (digit) part.value = digit;
   else if (key === "[") go((selected.value ?? 1) - 1);
   else if (key === "]") go((selected.value ?? -1) + 1);
@@ -38,7 +37,7 @@ export function act(key: string): boolean {
 
 export function bindKeys(): void {
   addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || typing(event.target) || help.value) return;
+    if (event.defaultPrevented || modified(event) || typing(event) || help.value) return;
     if (act(event.key)) event.preventDefault();
   });
 }

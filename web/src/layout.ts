@@ -26,10 +26,12 @@ export function breaks(text: string): boolean {
   return /(^|[^\\])(\\\\)*\\n$/.test(text);
 }
 
+/** So much of a text, and no half of a character. */
+const cut = (text: string, most: number): string => (text.length > most ? text.slice(0, most).replace(/[\ud800-\udbff]$/, "") + "\u2026" : text);
+
 /** What is drawn of a token: marks for line ends and tabs, and no more than fits. A prompt of unknown tokens (`whole`) is drawn whole. */
 export function drawn(text: string, whole = false): string {
-  const short = text.length > LONGEST && !whole ? text.slice(0, LONGEST).replace(/[\ud800-\udbff]$/, "") + "\u2026" : text;
-  return short.replace(/\\[\s\S]/g, (one) => MARKS[one] ?? one).replace(/\n$/, "") || "\u00b7";
+  return cut(text, whole ? Infinity : LONGEST).replace(/\\[\s\S]/g, (one) => MARKS[one] ?? one).replace(/\n$/, "") || "\u00b7";
 }
 
 /** The places around one whose tokens share a character with it; half-open. */
@@ -42,8 +44,7 @@ export function sharing(symbols: Symbols, place: number): [number, number] {
 
 /** How a place is called: its text, of a part of a character the whole character; cut where it is long. */
 export function nameOf(symbols: Symbols, place: number, longest = 80): string {
-  const text = symbols.text.slice(...sharing(symbols, place)).join("") || "\u00b7";
-  return text.length > longest ? text.slice(0, longest).replace(/[\ud800-\udbff]$/, "") + "\u2026" : text;
+  return cut(symbols.text.slice(...sharing(symbols, place)).join("") || "\u00b7", longest);
 }
 
 export function cellsOf(symbols: Symbols, { from, to }: Block): Cell[] {

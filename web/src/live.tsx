@@ -182,17 +182,16 @@ function toggle(): void {
 /** Asks the server to explain the selected token; the answer comes as an event, when it is in the tape. */
 export function Ask() {
   const busy = useSignal(false), failed = useSignal<Told | null>(null);
-  const [page, shown, place] = [doc.value, trace.value, selected.value];
-  if (!page?.live?.explain || !shown || place === null || place < shown.n_prompt) return null;
-  const wait = growing.value;
+  const { explain, proof, events } = doc.value?.live ?? {}, shown = trace.value, place = selected.value, wait = growing.value;
+  if (!explain || !shown || place === null || place < shown.n_prompt) return null;
   const ask = async (): Promise<void> => {
     busy.value = true;
     failed.value = null;
     try {
-      const answer = await fetch(page.live!.explain!, {
+      const answer = await fetch(explain, {
         method: "POST",
-        headers: { "content-type": "application/json", "x-tokentape-proof": page.live!.proof ?? "" },
-        body: JSON.stringify({ tape: decodeURIComponent(page.live!.events!.split("tape=")[1] ?? ""), trace: shown.number, place }),
+        headers: { "content-type": "application/json", "x-tokentape-proof": proof ?? "" },
+        body: JSON.stringify({ tape: decodeURIComponent(events!.split("tape=")[1] ?? ""), trace: shown.number, place }),
       });
       const said = (await answer.json().catch(() => null)) as Told | null;
       if (!answer.ok) failed.value = said ?? plain(`HTTP ${answer.status}`);

@@ -49,7 +49,5 @@ function start(): void {
   }
 }
 
-if (typeof document !== "undefined") {
-  if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
-  else start();
-}
+if (document.readyState === "loading") addEventListener("DOMContentLoaded", start);
+else start();

@@ -60,8 +60,7 @@ export function weightsOf(trace: Trace): Chosen | null {
   const found = trace.attention;
   if (isMissing(found)) return null;
   const named = /^l(\d+)(?:h(\d+))?$/.exec(extra.value.map ?? "");
-  const layer = named ? Number(named[1]) : -1;
-  const head = named?.[2] ? Number(named[2]) : -1;
+  const layer = Number(named?.[1] ?? NaN), head = Number(named?.[2] ?? NaN);
   const single = found.heads[layer]?.[head];
   if (single) return { weights: single, rows: found.head_rows, layer, head };
   const mean = found.layers[layer];

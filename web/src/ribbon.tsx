@@ -19,7 +19,7 @@ import { beside, ui } from "./words";
 /** What is read out about the selected place. */
 const told = signal("");
 const active = computed(() => (selected.value === null ? undefined : `k${selected.value}`));
-const hover = signal<{ place: number; x: number; y: number; above: number } | null>(null);
+const hover = signal<{ place: number; box: DOMRect } | null>(null);
 
 /** Selects a place and says what it is; `extend` takes the range along. */
 export function go(place: number, extend = false): void {
@@ -37,35 +37,27 @@ export function go(place: number, extend = false): void {
 }
 
 /** A place in words: which token, its text, how long it took, how surprising it was. */
-export function tell(shown: Trace, place: number): string {
-  const index = place - shown.n_prompt;
-  const { gap_ns, surprise, forced } = shown.tokens;
-  const n = shown.symbols.text.length;
-  const facts = [ui("token_of", { i: place + 1, n, text: nameOf(shown.symbols, place) })];
-  if (index < 0) facts.push(ui("of_prompt"));
-  else {
-    if (gap_ns[index] != null) facts.push(nanos(gap_ns[index]));
-    if (surprise[index] != null) facts.push(ui("surprise_is", { value: number(surprise[index], "nats") }));
-    if (forced[index]) facts.push(ui("forced"));
-  }
-  return facts.join(ui("comma"));
+export function tell({ symbols, tokens, n_prompt }: Trace, place: number): string {
+  const index = place - n_prompt, gap = tokens.gap_ns[index], surprise = tokens.surprise[index];
+  return [
+    ui("token_of", { i: place + 1, n: symbols.text.length, text: nameOf(symbols, place) }), index < 0 && ui("of_prompt"), gap != null && nanos(gap),
+    surprise != null && ui("surprise_is", { value: number(surprise, "nats") }), tokens.forced[index] && ui("forced"),
+  ].filter(Boolean).join(ui("comma"));
 }
 
-const spanOf = (place: number): HTMLElement | null => document.getElementById(`k${place}`);
+/** Where a place is drawn, the first line of it; nothing where it is not in the page. */
+const rectOf = (place: number): DOMRect | undefined => document.getElementById(`k${place}`)?.getClientRects()[0];
 
 /** The place in the line above (-1) or below (1) that is nearest; null where there is none in the page. */
 function across(place: number, way: number, n: number): number | null {
-  const here = spanOf(place)?.getClientRects()[0];
-  if (!here) return null;
-  let best: number | null = null;
-  let least = Infinity;
-  let row: number | null = null;
-  for (let i = place + way; i >= 0 && i < n; i += way) {
-    const there = spanOf(i)?.getClientRects()[0];
+  const here = rectOf(place);
+  let best: number | null = null, least = Infinity, row: number | undefined;
+  for (let i = place + way; here && i >= 0 && i < n; i += way) {
+    const there = rectOf(i), apart = (top: number): boolean => abs(there!.top - top) > here.height / 2;
     if (!there) break;
-    if (abs(there.top - here.top) < here.height / 2) continue;
+    if (!apart(here.top)) continue;
     row ??= there.top;
-    if (abs(there.top - row) > here.height / 2) break;
+    if (apart(row)) break;
     const off = abs(there.left - here.left);
     if (off < least) [best, least] = [i, off];
   }
@@ -103,8 +95,7 @@ export function Ribbon() {
     if (place === null) return leave();
     if (held && (held.moved ||= place !== held.from)) range.value = [min(held.from, place), max(held.from, place)];
     if (hover.value?.place === place) return;
-    const { left, bottom, top } = (event.target as Element).getBoundingClientRect();
-    hover.value = { place, x: left, y: bottom, above: top };
+    hover.value = { place, box: (event.target as Element).getBoundingClientRect() };
   };
   const leave = (): void => void (hover.value = null);
   const n = shown.symbols.text.length;
@@ -125,16 +116,18 @@ export function Ribbon() {
   return (
     <section class="ribbon" aria-label={ui("ribbon")}>
       <Controls shown={shown} />
-      <div
-        ref={box} class="text" tabIndex={0} role="listbox" aria-label={ui("ribbon_keys")} aria-multiselectable
-        aria-activedescendant={active}
-        style={{ maxHeight: printing.value ? "none" : `${high.value}px` }}
-        onPointerDown={down} onPointerMove={move} onPointerUp={() => (drag.current = null)} onPointerLeave={leave} onScroll={leave} onKeyDown={press}
-      >
-        {stretches}
+      <div class="scene">
+        <div
+          ref={box} class="text" tabIndex={0} role="listbox" aria-label={ui("ribbon_keys")} aria-multiselectable
+          aria-activedescendant={active}
+          style={{ maxHeight: printing.value ? "none" : `${high.value}px` }}
+          onPointerDown={down} onPointerMove={move} onPointerUp={() => (drag.current = null)} onPointerLeave={leave} onScroll={leave} onKeyDown={press}
+        >
+          {stretches}
+        </div>
+        <Arcs box={box} cellOf={rectOf} reveal={(place) => reveal(box.current, place)} />
       </div>
       {printing.value && n > PRINTED && <p class="small muted controls">{ui("first_rows", { n: PRINTED, all: n })}</p>}
-      <Arcs box={box} cellOf={(place) => spanOf(place)?.getClientRects()[0] ?? null} reveal={(place) => reveal(box.current, place)} />
       <Handle box={box} high={high} />
       <p class="vh" aria-live="polite">{told}</p>
       <Tip />
@@ -144,10 +137,8 @@ export function Ribbon() {
 
 /** Scrolls the ribbon, and nothing else, to a place. */
 function reveal(box: HTMLElement | null, place: number): void {
-  const span = spanOf(place);
-  if (!box || !span) return;
-  const outer = box.getBoundingClientRect();
-  const inner = span.getBoundingClientRect();
+  const inner = rectOf(place), outer = box?.getBoundingClientRect();
+  if (!box || !inner || !outer) return;
   if (inner.top < outer.top + 2 || inner.bottom > outer.bottom - 2) box.scrollTop += inner.top - outer.top - outer.height / 2 + LINE / 2;
 }
 
@@ -205,11 +196,11 @@ function Tokens({ shown, block, chosen }: { shown: Trace; block: Block; chosen: 
       </span>
     );
   };
-  return <>{cells.map((cell) => (cell.to - cell.from === 1 ? [option(cell.from, cell.text), cell.breaks && <br />] : <Joined cell={cell} option={option} />))}</>;
+  return <>{cells.map((cell) => (cell.to - cell.from === 1 ? [option(cell.from, cell.text), cell.breaks && <br />] : joined(cell, option)))}</>;
 }
 
 /** A character whose bytes are in several tokens: drawn once, above the tokens, each of which can be selected. */
-function Joined({ cell, option }: { cell: Cell; option: Option }) {
+function joined(cell: Cell, option: Option) {
   const n = cell.to - cell.from;
   return (
     <>
@@ -249,9 +240,9 @@ function Tip() {
   useLayoutEffect(() => {
     const tip = own.current;
     if (!at || !tip) return;
-    const { width, height } = tip.getBoundingClientRect();
-    tip.style.left = `${clamp(at.x, 8, innerWidth - width - 8)}px`;
-    tip.style.top = `${at.y + height + 10 > innerHeight ? at.above - height - 6 : at.y + 6}px`;
+    const { width, height } = tip.getBoundingClientRect(), { left, top, bottom } = at.box;
+    tip.style.left = `${clamp(left, 8, innerWidth - width - 8)}px`;
+    tip.style.top = `${bottom + height + 10 > innerHeight ? top - height - 6 : bottom + 6}px`;
   });
   if (!at || !shown || at.place >= shown.symbols.text.length) return null;
   const index = at.place - shown.n_prompt;

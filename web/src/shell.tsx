@@ -197,16 +197,16 @@ function Left({ dropped }: { dropped: Dropped[] }) {
 }
 
 function Help() {
-  const own = useRef<HTMLDialogElement>(null);
+  const own = useRef<HTMLDialogElement>(null), close = (): void => void (help.value = false);
   useEffect(() => {
     if (help.value) own.current?.showModal();
     else own.current?.close();
   }, [help.value]);
   return (
-    <dialog ref={own} class="dialog" aria-labelledby="tt-help" onClose={() => (help.value = false)} onClick={(event) => event.target === own.current && own.current?.close()}>
+    <dialog ref={own} class="dialog" aria-labelledby="tt-help" onClose={close} onClick={(event) => event.target === own.current && close()}>
       <div class="row spread">
         <h2 id="tt-help">{ui("help")}</h2>
-        <Button quiet aria-label={ui("close")} onClick={() => own.current?.close()}>{"\u2715"}</Button>
+        <Button quiet aria-label={ui("close")} onClick={close}>{"\u2715"}</Button>
       </div>
       <Facts rows={KEYS.map(([keys, word]) => [<kbd>{keys}</kbd>, ui(word)])} />
     </dialog>

@@ -65,18 +65,18 @@ const home = (): PartName => (doc.value?.compare ? "compare" : "overview");
 /** The hash of the state, without `#`; what is as it was at first is left out. */
 export function hashOf(): string {
   const found = new URLSearchParams();
-  const put = (name: string, value: string | number | null, usual: string | number | null): void => {
+  const put = (name: string, value: string | number | null, usual: string | number | null = null): void => {
     if (value !== usual) found.set(name, String(value));
   };
   put("part", part.value, home());
   put("trace", traceNumber.value, 0);
-  put("at", following.value ? null : selected.value, null);
-  put("range", range.value?.join("-") ?? null, null);
+  put("at", following.value ? null : selected.value);
+  put("range", range.value?.join("-") ?? null);
   put("colour", colour.value, "latency");
   put("underline", underline.value, "none");
   put("theme", theme.value, "auto");
-  put("lang", langChosen ? lang.value : null, null);
-  for (const [name, value] of Object.entries(extra.value)) put(`x.${name}`, value, null);
+  put("lang", langChosen ? lang.value : null);
+  for (const [name, value] of Object.entries(extra.value)) put(`x.${name}`, value);
   return found.toString();
 }
 
@@ -119,6 +119,6 @@ export function bindHash(preferred: Lang): void {
     history.replaceState(history.state, "", next ? `#${next}` : location.pathname + location.search);
   });
   addEventListener("hashchange", () => {
-    if (location.hash.replace(/^#/, "") !== written) readHash(location.hash, preferred);
+    if (location.hash.slice(1) !== written) readHash(location.hash, preferred);
   });
 }

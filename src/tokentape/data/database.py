@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokentape.data.untrusted import read_tables_alone, refuse_strange_journal
+from tokentape.data.untrusted import read_tables_alone, refuse_strange_company
 from tokentape.errors import DamagedTape, NotATape, RecordingError, TapeBusy, TapeError, TokentapeError, UsageError
 
 __all__ = ["Database", "connect", "connect_memory", "understood", "written"]
@@ -30,11 +30,10 @@ def _settle(connection: sqlite3.Connection) -> sqlite3.Connection:
 def connect(path: Path, *, writing: bool) -> sqlite3.Connection:
     """Open an existing file; nothing is created.
 
-    The address is a URI, so that ``?``, ``#``, ``%`` and spaces in a name are a name's letters. Raises DamagedTape for a journal
-    beside it that no tape has.
+    The address is a URI, so that ``?``, ``#``, ``%`` and spaces in a name are a name's letters. Raises DamagedTape for what
+    lies beside it as nothing of a tape does.
     """
-    if writing:
-        refuse_strange_journal(path)
+    refuse_strange_company(path, writing=writing)
     address = f"{path.absolute().as_uri()}?mode={'rw' if writing else 'ro'}"
     connection = sqlite3.connect(
         address, uri=True, isolation_level=None, timeout=BUSY_SECONDS, check_same_thread=False, cached_statements=64

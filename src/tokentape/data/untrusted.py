@@ -6,13 +6,17 @@ end if it likes; a trigger does when something is added. A journal that names an
 
 from __future__ import annotations
 
+import contextlib
+import os
+import shlex
 import sqlite3
+import stat
 from pathlib import Path
 
 from tokentape.data.catalogue import TABLES
 from tokentape.errors import DamagedTape
 
-__all__ = ["read_tables_alone", "refuse_strange_journal", "refuse_strange_schema"]
+__all__ = ["read_tables_alone", "refuse_strange_company", "refuse_strange_schema"]
 
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 """The last bytes of a journal that names another, that of a transaction over several files."""
@@ -49,20 +53,30 @@ def read_tables_alone(connection: sqlite3.Connection) -> None:
     connection.set_authorizer(allowed)
 
 
-def refuse_strange_journal(path: Path) -> None:
-    """Raise DamagedTape where SQLite would delete a file that the journal beside a tape names: a tape's own names none."""
-    place = path.with_name(f"{path.name}-journal")
-    if not place.is_file():
-        return
-    try:
-        with place.open("rb") as journal:
-            journal.seek(max(0, journal.seek(0, 2) - len(_SUPER_JOURNAL)))
-            strange = journal.read() == _SUPER_JOURNAL
-    except OSError:
-        return
-    if strange:
-        raise DamagedTape(
-            f"{path} is damaged",
-            why=f"the journal {place.name} names a file beside the tape, which that of a tape never does",
-            fix=f"rm {place}  # if you know the tape to be whole; otherwise take both again from a copy",
-        )
+def refuse_strange_company(path: Path, *, writing: bool) -> None:
+    """Raise DamagedTape for what lies beside a tape as no log and no journal of a tape does.
+
+    What is no ordinary file (a pipe) SQLite would wait for. A file that a journal names it would delete, where it may write.
+    """
+    for suffix in ("-wal", "-journal"):
+        place = path.with_name(f"{path.name}{suffix}")
+        try:
+            ordinary = stat.S_ISREG(place.stat().st_mode)
+        except OSError:
+            continue
+        if not ordinary:
+            raise _strange(path, f"{place.name} is no ordinary file", place)
+        if writing and suffix == "-journal" and _names_another(place):
+            raise _strange(path, f"{place.name} names another file, which the journal of a tape never does", place)
+
+
+def _names_another(journal: Path) -> bool:
+    with contextlib.suppress(OSError), journal.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - len(_SUPER_JOURNAL)))
+        return file.read() == _SUPER_JOURNAL
+    return False
+
+
+def _strange(path: Path, why: str, place: Path) -> DamagedTape:
+    fix = f"rm {shlex.quote(str(place))}  # if you know the tape to be whole; else take both again from a copy"
+    return DamagedTape(f"{path} is damaged", why=why, fix=fix)

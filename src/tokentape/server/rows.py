@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Mark", "Moment", "moment_of"]
 
-_SEAM = 8
-"""Tokens before the new ones among which the beginning of an unfinished character is looked for."""
+_CHARACTER = 4
+"""Bytes of the longest character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +140,24 @@ def _new_symbols(trace: Trace, moment: Moment, steps: int) -> dict[str, Any]:
 
 
 def _whole_character(trace: Trace, first: int) -> int:
-    """The token at or before ``first`` where no character is under way."""
-    base = max(0, first - _SEAM)
-    is_open = open_tokens(trace.token_bytes[base : first + _SEAM])
+    """The token at or before ``first`` where no character is under way; 0 where one that the prompt began may be."""
+    data = trace.token_bytes
+    base = _beyond(data, first, -1)
+    if base == 0 and all(byte & 0xC0 == 0x80 for one in data[:first] for byte in one or b"?"):
+        return 0
+    is_open = open_tokens(data[base : _beyond(data, first, 1)])
     while first > base and is_open[first - base - 1]:
         first -= 1
     return first
+
+
+def _beyond(data: list[bytes | None], seam: int, way: int) -> int:
+    """The token as many bytes before or behind a seam as a character may have; the end, or where bytes are not known."""
+    n_bytes, at = 0, seam
+    while n_bytes < _CHARACTER and 0 <= (place := at - (way < 0)) < len(data) and (one := data[place]) is not None:
+        n_bytes += len(one)
+        at += way
+    return at
 
 
 def _cut(columns: dict[str, Any], n: int) -> dict[str, Any]:

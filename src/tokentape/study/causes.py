@@ -69,9 +69,14 @@ def cause_of_gap(trace: Trace, index: int) -> Cause | None:
     if here["gc_ns"] is not None and here["gc_ns"] >= excess / 2:
         return Cause("gc", here["gc_count"] or 0, here["gc_ns"])
     if here["switches"] and here["cpu_ns"] is not None:
-        waits = [ns - cpu for ns, cpu in zip(gaps, spent["cpu_ns"], strict=True) if cpu is not None]
+        # more computing than time: a reading of several gaps, which tells nothing of one
+        waits = [
+            ns - cpu
+            for ns, cpu in zip(gaps, spent["cpu_ns"], strict=True)
+            if cpu is not None and cpu <= ns < SLOW * typical
+        ]
         wait = gap - here["cpu_ns"]
-        if wait - statistics.median(waits) >= excess / 2:
+        if wait - (statistics.median(waits) if waits else 0) >= excess / 2:
             return Cause("switches", here["switches"], wait)
     return None
 

@@ -15,6 +15,8 @@ def duration(ns: float | None) -> str:
     """Three significant digits in ns, us, ms or s; from 100 s on minutes and seconds."""
     if ns is None:
         return ABSENT
+    if math.isinf(ns):  # the end of an interval that has none
+        return "inf" if ns > 0 else "-inf"
     for size, unit in ((1, "ns"), (1e3, "us"), (1e6, "ms")):
         if abs(ns) < 999.5 * size:
             return f"{_three(ns / size)} {unit}"

@@ -20,7 +20,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, TypeAlias
 
-__all__ = ["LANGS", "Lang", "Message", "phrase", "phrases", "places", "said"]
+__all__ = ["LANGS", "Lang", "Message", "area", "areas", "phrase", "phrases", "places", "said"]
 
 Lang: TypeAlias = Literal["en", "zh"]
 
@@ -45,14 +45,26 @@ class Message:
 
 
 @cache
-def phrases(lang: Lang) -> Mapping[str, str]:
-    """Every phrase of a language by its key."""
-    found: dict[str, str] = {}
-    for entry in sorted(resources.files(__package__).iterdir(), key=lambda file: file.name):
-        if entry.name.endswith(".toml"):
-            for key, forms in tomllib.loads(entry.read_text("utf-8")).items():
-                found[key] = forms[lang]
+def area(name: str) -> Mapping[str, Mapping[Lang, str]]:
+    """The phrases of one area by their keys, each in both languages. Raises KeyError where there is no such area."""
+    file = resources.files(__package__) / f"{name}.toml"
+    if not file.is_file():
+        raise KeyError(f"the catalogue has no area {name!r}")
+    found: Mapping[str, Mapping[Lang, str]] = tomllib.loads(file.read_text("utf-8"))
     return found
+
+
+@cache
+def areas() -> tuple[str, ...]:
+    """The names of the areas."""
+    files = (entry.name for entry in resources.files(__package__).iterdir())
+    return tuple(sorted(name.removesuffix(".toml") for name in files if name.endswith(".toml")))
+
+
+def phrases(lang: Lang, prefix: str = "") -> dict[str, str]:
+    """Every phrase of a language by its key, of the areas whose names begin with ``prefix``."""
+    chosen = (name for name in areas() if name.startswith(prefix))
+    return {key: forms[lang] for name in chosen for key, forms in area(name).items()}
 
 
 def phrase(key: str, lang: Lang = "en", **args: Any) -> str:
@@ -69,7 +81,7 @@ def phrase(key: str, lang: Lang = "en", **args: Any) -> str:
             return said(value, lang)
         return f"{value:,}" if isinstance(value, int) else str(value)
 
-    return _PLACE.sub(fill, phrases(lang)[key])
+    return _PLACE.sub(fill, area(key.partition(".")[0])[key][lang])
 
 
 def said(message: Message, lang: Lang = "en") -> str:

@@ -37,18 +37,22 @@ LETTERS = 4
 """A template with fewer letters outside of its places would fit nearly everything, and is none."""
 
 _PLACE = re.compile(r"\{(\d+)\}")
+_COLON = re.compile(r": (?:\{\d+\} )*$")
 _JOINT = re.compile(r"; |: | \((?=[^()]*\)$)")
 _SENTENCE = re.compile(r"(?<![\w./-])(?:(?:an?|at|is|no|not|of|the|what) |[a-z]+ [a-z]+(?![\w./-]))")
 _LIST = re.compile(r",? (?:or|and) |, ")
-_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`")
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\btokentape [a-z]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """``pattern`` finds what fills the places of the English form. ``places`` has for each, in the order they stand there, its
-    number, and whether it stands after a colon.
+    """``pattern`` finds what fills the places of the English form; ``begin`` and ``end`` are the words before the first place and
+    after the last. ``places`` has for each, in the order they stand there, its number, and whether it stands after a colon, with
+    no more than other places between.
     """
 
+    begin: str
+    end: str
     pattern: re.Pattern[str]
     places: tuple[tuple[int, bool], ...]
     chinese: str
@@ -72,15 +76,17 @@ def templates() -> Mapping[str, str]:
 @cache
 def _compiled() -> tuple[Template, ...]:
     """The templates that say most come first: of two that fit, the one with more words of its own is meant."""
-    ordered = sorted(templates().items(), key=lambda item: (-letters(item[0]), item[0]))
+    ordered = sorted(templates().items(), key=lambda item: (-letters(item[0]), -len(_PLACE.sub("", item[0])), item[0]))
     return tuple(_template(english, chinese) for english, chinese in ordered if letters(english) >= LETTERS)
 
 
 def _template(english: str, chinese: str) -> Template:
     parts = _PLACE.split(english)
     pattern = "".join(re.escape(part) if i % 2 == 0 else "(.*?)" for i, part in enumerate(parts))
-    places = tuple((int(number), before.endswith(": ")) for before, number in zip(parts[::2], parts[1::2], strict=False))
-    return Template(re.compile(pattern, re.DOTALL), places, chinese)
+    places = tuple(
+        (int(number), before.endswith(": ")) for before, number in zip(parts[::2], parts[1::2], strict=False)
+    )
+    return Template(parts[0], parts[-1], re.compile(pattern, re.DOTALL), places, chinese)
 
 
 def refusal(text: str, lang: Lang) -> str:
@@ -91,7 +97,8 @@ def refusal(text: str, lang: Lang) -> str:
 def _whole(text: str) -> str | None:
     """The Chinese form of the first template that fits a text."""
     for template in _compiled():
-        if (match := template.pattern.fullmatch(text)) is not None:
+        likely = text.startswith(template.begin) and text.endswith(template.end)
+        if likely and (match := template.pattern.fullmatch(text)) is not None:
             values = [_filling(value, *place) for value, place in zip(match.groups(), template.places, strict=True)]
             if all(value is not None for _, value in values):
                 return _filled(template.chinese, dict(values))
@@ -124,8 +131,8 @@ def _in_parts(text: str) -> str | None:
             right = _whole(after) or _in_parts(after)
             if right and (left or not _is_sentence(before)):
                 return f"{left or before}：{right}"
-        elif left and text.endswith(")"):
-            return f"{left}（{after[:-1]}）"
+        elif left and (right := _filling(after[:-1], 0, quoted=False)[1]):
+            return f"{left}（{right}）"
     return None
 
 

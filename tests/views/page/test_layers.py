@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_attention import H, L, summary
+from test_page_attention import H, L, summary
 
 from tokentape.data.explanation import ReplayCheck
 from tokentape.data.layers import DirectAttribution, Lens

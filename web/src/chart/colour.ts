@@ -40,7 +40,7 @@ export function table(of: (x: number) => Rgb, n = 256): Uint8ClampedArray {
 
 export const css = (name: string): string => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-const system = typeof matchMedia === "function" ? matchMedia("(prefers-color-scheme: dark)") : null;
+const system = globalThis.matchMedia?.("(prefers-color-scheme: dark)");
 
 export const dark = (): boolean => (theme.value === "auto" ? (system?.matches ?? false) : theme.value === "dark");
 

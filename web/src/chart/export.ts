@@ -48,7 +48,7 @@ export function folded(text: string, columns: number): string[] {
 }
 
 export function titled(picture: Picture, title: string, caption: string): Picture {
-  const width = max(picture.width, 320), lines = folded(caption, floor(width / 6.2)), below = picture.height + 34;
+  const width = max(picture.width, 320), lines = folded(caption, floor((width - 24) / 6.4)), below = picture.height + 34;
   const height = below + 16 * lines.length + 12;
   return {
     width, height,
@@ -62,9 +62,7 @@ export function titled(picture: Picture, title: string, caption: string): Pictur
 }
 
 export function save(name: string, type: string, content: BlobPart): boolean {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([content], { type }));
-  link.download = name;
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(new Blob([content], { type })), download: name });
   document.body.append(link);
   link.click();
   link.remove();

@@ -8,7 +8,7 @@
 //     rowTitle="..." columnTitle="..." valueName="..." unit="share"      axes and values, for legend, table and CSV
 //     rowName={(i) => string} columnName={(i) => string}                 full names: axis labels where there is room, table, CSV
 //     rowTick={(i) => string} columnTick={(i) => string}                 short ones where only every n-th gets a label; the index unless given
-//     scale="magnitude" | "difference"      cividis from `low` to `high`, or blue to orange from -high to high
+//     difference                      blue to orange from -high to high; else cividis from `low` to `high`
 //     low={0} high={1} power={0.5}    ends of the scale; `power` below 1 shows small values better (1 unless given)
 //     tell={(row, column, value | null) => string}       one sentence: what hovering shows and the screen reader hears
 //     onPick={(row, column) => ...}   a click, or Enter at the cursor; optional
@@ -101,7 +101,7 @@ export function Heatmap(props: HeatmapProps) {
     kept.of = [cells, view];
     kept.plot = plotOf(props, wide, high, bottom, same ? plot.view : view, () => kept.props.marked);
     draw();
-  }, [cells, columns, wide, high, bottom, themed.value, view, props.scale, props.low, props.high, props.thumb, props.text, props.rowTitle]);
+  }, [cells, columns, wide, high, bottom, themed.value, view, props.difference, props.low, props.high, props.thumb, props.text, props.rowTitle]);
   useEffect(() => void (place.value = null), [cells]);
   useEffect(soon, [cursor, props.marked, props.markedColumn]);
 

@@ -29,7 +29,7 @@ export interface HeatmapProps {
   columnName(column: number): string;
   rowTick?(row: number): string;
   columnTick?(column: number): string;
-  scale: "magnitude" | "difference";
+  difference?: boolean;
   low?: number;
   high: number;
   power?: number;
@@ -94,10 +94,10 @@ function raster(cells: SparseRows, region: View, across: number, down: number, i
 
 /** Lays a map out in `width` pixels, `high` of them for its rows; keeps what was rasterized. `marked` tells the row that is marked. */
 export function plotOf(props: HeatmapProps, width: number, high: number, bottom: number, view: View | null, marked: () => unknown): Plot {
-  const { cells, columns, rowName, columnName, rowTick = String, columnTick = String, low = 0, text, thumb, unit } = props;
+  const { cells, columns, rowName, columnName, rowTick = String, columnTick = String, low = 0, text, thumb, unit, difference = false } = props;
   const rows = cells.counts.length, all: View = { x0: 0, x1: columns, y0: 0, y1: rows };
   const wide = width - LEFT - RIGHT, right = LEFT + wide, end = TOP + high;
-  const difference = props.scale === "difference", colours = table(difference ? blueOrange : cividis);
+  const colours = table(difference ? blueOrange : cividis);
   const rasters = new Map<string, Raster>(), thumbs = new Map<SparseRows, HTMLCanvasElement>();
   const on = props.log ? Math.log : Number;
 

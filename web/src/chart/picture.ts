@@ -58,7 +58,7 @@ export interface Spec {
   lines: Line[];
   bands?: Band[];
   /** Horizontal lines. */
-  rules?: { at: number; text: string; colour?: string }[];
+  rules?: { at: number; colour: string }[];
   /** The place of each row, null where it has none; absent where rows are no tokens. */
   places?: (number | null)[];
   /** Further columns of the table and the CSV, first of all. */
@@ -72,7 +72,7 @@ export const drawn = (spec: Spec): Line[] => spec.lines.filter((one) => !one.hid
 /** Ends of an axis that show values from `low` to `high`. */
 export function limits(axis: Axis, low: number, high: number): Ends {
   if (axis.ends) return axis.ends;
-  if (!Number.isFinite(low) || !Number.isFinite(high)) return axis.log ? [1, 10] : [0, 1];
+  if (!(low <= high)) return axis.log ? [1, 10] : [0, 1];
   const held = axis.holds ?? low;
   low = min(low, held), high = max(high, held);
   if (axis.log) {
@@ -108,9 +108,6 @@ export function places(axis: Axis, [low, high]: Ends, about: number): { at: numb
   const step = axis.log || found.length < 2 ? undefined : found[1]! - found[0]!;
   return { at: found.map((value) => value * size), text: found.map((value) => tick(value, step)), unit: name };
 }
-
-/** How many ticks fit along so many pixels of the bottom (2) or the left (3). */
-export const enough = (pixels: number, side: 2 | 3): number => max(2, pixels / (side === 2 ? 90 : 45));
 
 export const titleOf = (axis: Axis, unit: string): string => (unit && axis.name ? `${axis.name} (${unit})` : axis.name || unit);
 
@@ -233,7 +230,7 @@ export function drawSeries(spec: Spec, { box, xOf, yOf, from, to, width, x, y }:
     }
     return found.filter((run) => run.length).map((run) => thinned(run, right - left));
   };
-  const ys = places(spec.y, y, enough(bottom - top, 3)), xt = places(spec.x, x, enough(right - left, 2));
+  const ys = places(spec.y, y, max(2, (bottom - top) / 45)), xt = places(spec.x, x, max(2, (right - left) / 90));
   ys.at.forEach((at, i) => {
     pen.line([[left, yOf(at)], [right, yOf(at)]], { colour: "--line" });
     pen.text(left - 8, yOf(at) + 4, ys.text[i]!, muted, { anchor: "end" });
@@ -241,10 +238,8 @@ export function drawSeries(spec: Spec, { box, xOf, yOf, from, to, width, x, y }:
   xt.at.forEach((at, i) => pen.text(xOf(at), bottom + 16, xt.text[i]!, muted, { anchor: "middle" }));
   pen.text(8, 12, titleOf(spec.y, ys.unit), muted);
   pen.text(right, bottom + 31, titleOf(spec.x, xt.unit), muted, { anchor: "end" });
-  for (const { at, text, colour = muted } of spec.rules ?? []) {
-    if (at < y[0] || at > y[1]) continue;
-    pen.line([[left, yOf(at)], [right, yOf(at)]], { colour, dash: [2, 3] });
-    pen.text(left + 4, yOf(at) - 4, text, muted);
+  for (const { at, colour } of spec.rules ?? []) {
+    if (at >= y[0] && at <= y[1]) pen.line([[left, yOf(at)], [right, yOf(at)]], { colour, dash: [2, 3] });
   }
   pen.within(box, () => {
     for (const { low, high, sparse, colour, alpha = 0.16 } of spec.bands ?? []) {

@@ -52,8 +52,7 @@ export function SeriesChart({ id, title, caption, spec, height = 240, tools, ann
     if (spec.places) hovered.value = row === null ? null : spec.places[row] ?? null;
   };
   const choose = (row: number): void => {
-    const place = spec.places?.[row];
-    if (place !== null && place !== undefined) selected.value = place;
+    selected.value = spec.places?.[row] ?? selected.value;
     onSelect?.(row);
   };
   const shown = (): Ends | null => (spec.places ? within(spec, range.value) : own.value);

@@ -83,7 +83,7 @@ function Relevance({ shown, all, found }: { shown: Trace; all: Explained[]; foun
         <Panel><Heatmap id="relevance" title={w("relevance_title")} caption={say(found.caption)} cells={rows} columns={starts.length}
           rowTitle={w("target")} columnTitle={w("source")} valueName={w("value")} unit={unit === "nats" ? "nats" : ""}
           rowName={names} columnName={source} rowTick={(one) => String(targets[one])} columnTick={(one) => String(starts[one])}
-          scale="difference" high={max(...found.limits)} power={0.5} marked={row < 0 ? null : row} view={view} blank={w("blank_relevance")}
+          difference high={max(...found.limits)} power={0.5} marked={row < 0 ? null : row} view={view} blank={w("blank_relevance")}
           onPick={(one) => (selected.value = targets[one]!)}
           tell={(target, column, value) => w("relevance_cell", { target: names(target), source: source(column), value: valueIn(value, starts[column]! < targets[target]!) })} /></Panel>
       )}
@@ -169,7 +169,7 @@ function Looked({ shown, found }: { shown: Trace; found: Attention }) {
           ]} />}
           rowTitle={w("target")} columnTitle={w("source")} valueName={w("weight")} unit="share"
           rowName={(one) => name(rows[one]!)} columnName={name} rowTick={(one) => String(rows[one])}
-          scale="magnitude" low={0} high={1} power={0.5} marked={row < 0 ? null : row} view={view} blank={w("blank")}
+          low={0} high={1} power={0.5} marked={row < 0 ? null : row} view={view} blank={w("blank")}
           onPick={(one) => (selected.value = rows[one]!)}
           tell={(target, column, value) => w("attention_cell", {
             target: name(rows[target]!), source: name(column),
@@ -196,7 +196,7 @@ function Heads({ shown, found }: { shown: Trace; found: Attention }) {
       tools={<Choice label={w("figure")} value={at} onPick={(to) => setExtra("heads", to)}
         options={[...(maps ? [["map", w("maps")] as const] : []), ...figures.map((one, i) => [String(i), say(one.name)] as const)]} />}
       rowTitle={w("layers")} columnTitle={w("head")} valueName={name} unit={figure.unit} rowName={layerName}
-      rowTick={(one) => String(one + 1)} columnName={String} scale="magnitude" low={figure.low} high={thumb ? 1 : figure.high} power={thumb ? 0.5 : 1} thumb={thumb}
+      rowTick={(one) => String(one + 1)} columnName={String} low={figure.low} high={thumb ? 1 : figure.high} power={thumb ? 0.5 : 1} thumb={thumb}
       tell={(layer, head, value) => w("head_cell", { layer: layer + 1, head, value: `${name} ${number(value, figure.unit)}` })}
       onPick={(layer, head) => setExtra("map", mapOf(layer, maps && heads[layer]?.[head] ? head : null))} />
   );

@@ -3,7 +3,7 @@
 import { computed, useSignal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { pairsOf, runsOf, type Pair, type Span } from "../aligned";
-import { Bar, Choice, Empty, Grid, orEmpty, Panel, Pick, small } from "../blocks";
+import { Bar, Button, Choice, Empty, Grid, orEmpty, Panel, Pick, small } from "../blocks";
 import { ABSENT, nanos, number, percent } from "../chart/format";
 import { column } from "../chart/export";
 import { lineOf, SeriesChart, type Spec } from "../chart/series";
@@ -134,7 +134,7 @@ function Ribbons({ of }: { of: Aligned }) {
       <div ref={box} class={n > 1500 ? "pairs many" : "pairs"} tabIndex={0} role="application" aria-label={`${w("aligned")}. ${w("keys")}`} onKeyDown={press} onClick={point} onMouseOver={point}>
         <span class="pair both"><b>A</b><b>B</b></span>
         {runs.map(({ from, to, folded }) => folded && !open.value.includes(from)
-          ? <button type="button" class="chip" tabIndex={-1} data-fold={from}>{w("fold", { n: to - from })}</button>
+          ? <Button class="chip" tabIndex={-1} data-fold={from}>{w("fold", { n: to - from })}</Button>
           : <Cells key={from} of={of} pairs={pairs} from={from} to={to} here={at.value !== null && at.value >= from && at.value < to ? at.value : null} parts={parts} />)}
       </div>
       <p class="small" aria-live="polite">{at.value === null ? "\u00a0" : told(of, pairs, at.value)}</p>

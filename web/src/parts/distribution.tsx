@@ -37,7 +37,7 @@ const surprise = spec(({ mean_surprise }, { surprise, entropy }) => ({
     ...(known(entropy) ? [lineOf(w("entropy"), "nats", entropy, "--s2")] : []),
     ...(mean_surprise !== null ? [lineOf(w("surprise"), "nats", surprise, "--s1", { kind: kindOf(surprise), width: 1.25 })] : []),
   ],
-  rules: mean_surprise !== null ? [{ at: mean_surprise, text: "", colour: "--s1" }] : [],
+  rules: mean_surprise !== null ? [{ at: mean_surprise, colour: "--s1" }] : [],
 }));
 
 const rank = spec((_, { rank }) => known(rank) && {

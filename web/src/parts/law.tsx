@@ -106,7 +106,7 @@ function specsOf(of: LawColumn, machine: string | null) {
   const ratios: Spec = {
     x: { ...x, values: order.map((i) => context[i]!) },
     y: { name: w("ratio"), unit: "", log: true, ends: of.ratio_ends },
-    rules: [{ at: 1, text: "", colour: "--s2" }],
+    rules: [{ at: 1, colour: "--s2" }],
     lines: [
       line(w("measurement"), "--s1", sorted(fitted(ratio)), { unit: "", kind: "points", quiet: false }),
       line(w("left"), "--warm", sorted(inside(left(ratio), of.ratio_ends)), { unit: "", kind: "rings", quiet: false }),

@@ -1,7 +1,7 @@
 // Layers by tokens: what each layer would have said, how its attention spread, what it added. The last layer is on top.
 
 import { useMemo } from "preact/hooks";
-import { Empty, Grid, Panel, Pick } from "../blocks";
+import { Empty, Grid, orEmpty, Panel, Pick } from "../blocks";
 import { denseRows, type View } from "../chart/cells";
 import { number, percent } from "../chart/format";
 import { Heatmap } from "../chart/heatmap";
@@ -37,10 +37,7 @@ export function LayersPart() {
       </Panel>
       <Panel><Matrix shown={shown} held={held} map={map} group={group(kind)} lens={kind === "lens" ? (held as LensMaps) : null} /></Panel>
       <Panel tight><Column shown={shown} layers={layers} /></Panel>
-      {KINDS.map((kind) => {
-        const part = layers[kind];
-        return isMissing(part) && <Empty part={part} />;
-      })}
+      {KINDS.map((kind) => orEmpty<object>(layers[kind], () => null))}
     </div>
   );
 }
@@ -60,7 +57,7 @@ function Matrix({ shown, held, map, group, lens }: { shown: Trace; held: LayerMa
       rowTitle={w("layer")} columnTitle={w("token")} valueName={w(map.key)} unit={map.unit}
       rowName={(row) => layerName(last - row)} rowTick={(row) => String(last - row)}
       columnName={(column) => placed(shown, places[column]!)} columnTick={(column) => String(places[column])}
-      scale={map.difference ? "difference" : "magnitude"} low={map.low} high={map.high} power={map.power} log={!!map.log}
+      difference={!!map.difference} low={map.low} high={map.high} power={map.power} log={!!map.log}
       text={text} view={view} markedColumn={mark < 0 ? null : mark}
       onPick={(_, column) => (selected.value = places[column]!)}
       tell={(row, column, value) => {

@@ -1,6 +1,6 @@
 // What came of it: one sentence, five figures, what is worth a look.
 
-import { Badge, Command } from "../blocks";
+import { Badge, Button, Command } from "../blocks";
 import { ABSENT } from "../chart/format";
 import type { Link } from "../document";
 import { doc, part, selected, show } from "../state";
@@ -34,7 +34,7 @@ export function OverviewPart() {
           <h3>{ui("findings")}</h3>
           <ul class="findings">
             {found.findings.map(({ text, link }) => (
-              <li><button type="button" class="link" onClick={() => follow(link)}><span>{say(text)}</span><span class="muted small">{ui(`part_${link.part}`)} {"\u2192"}</span></button></li>
+              <li><Button class="link" onClick={() => follow(link)}><span>{say(text)}</span><span class="muted small">{ui(`part_${link.part}`)} {"\u2192"}</span></Button></li>
             ))}
           </ul>
         </section>

@@ -86,7 +86,7 @@ const residuals = computed<Spec | null>(() => {
     lines: [lineOf(w("residuals"), "", found.spread(typeof index === "number" ? ratio.map((_, i) => index + i) : index, ratio), "--s1", {
       kind: "points", width: found.steps.length > MANY ? 1 : 1.5, label: w("measured"),
     })],
-    rules: [{ at: 1, text: "", colour: "--s2" }],
+    rules: [{ at: 1, colour: "--s2" }],
     places: found.places,
     also: found.also,
   };

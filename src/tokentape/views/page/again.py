@@ -71,18 +71,21 @@ _OBJECTS = ("stopping_criteria", "logits_processor", "prefix_allowed_tokens_fn",
 _OWN = frozenset({"grammar", "guidance", "contrast", "steering", "guard"})
 """Rules that were made of something that a tape does not keep: files, phrases, other models."""
 
+_OTHER = frozenset({"score", "classify", "sweep"})
+"""What other commands note of a run among its options: ``record`` would not do the same."""
+
 
 def record_command(tape: Tape, *, exact: bool = False) -> str | None:
     """``tokentape record MODEL PROMPT ...``, quoted for a shell; with ``exact`` also type, device and threads as they were.
 
-    None where no such command says it all: another engine than transformers, several runs, a program's own prompts, rules that are
-    made of more than a tape keeps, a tape without its words. A prompt that is long stands in a file that the reader names.
+    None where no such command says it all: another engine than transformers, several runs, text that was given and not generated,
+    a program's own prompts, rules that are made of more than a tape keeps, a tape without its words. A prompt that is long stands in a file that the reader names.
     """
     facts = tape.setting.facts
     if facts.get("engine") != "transformers" or len(tape.runs) != 1 or not tape.notes.get("text", True):
         return None
     run = tape.runs[0]
-    if any(rule.name in _OWN for rule in run.rules):
+    if any(rule.name in _OWN for rule in run.rules) or _OTHER & run.options.keys():
         return None
     model, load = _model(facts)
     prompt = _prompt([trace for trace in tape.traces if trace.run.number == run.number], run)

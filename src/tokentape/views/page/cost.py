@@ -85,7 +85,7 @@ def _roofs(machine: Machine, work: ModelWork, span: tuple[float, float]) -> Any:
     """The roof of the tape's machine, and the lower one for a single row where it was measured; or why there is none."""
     known = machine.hardware
     if known is None:
-        return missing(machine.note, "tokentape doctor --measure")
+        return missing(Message("page_cost.no_roof", {"why": machine.note}), "tokentape doctor --measure")
     dtype, n = work.compute_dtype, work.tensor_parallel
     told = {"name": machine_name(known).as_dict(), "badge": machine.badge, "note": machine.note.as_dict()}
     found = [{**told, "one_row": 0, "line": roof_line(known, dtype, n, span)}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import statistics
 from collections.abc import Sequence
@@ -10,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tokentape.study.surprise import mean_surprise_nats, most_surprising, perplexity
+from tokentape.study.surprise import mean_surprise_nats, most_surprising, perplexity, surprises_nats
 from tokentape.study.times import plain_values
 from tokentape.views.page.parts import Part, missing
-from tokentape.views.page.rounding import near, rounded
+from tokentape.views.page.rounding import near, out_of, rounded
+from tokentape.views.page.symbols import n_prompt_places
 from tokentape.views.page.withheld import LetThrough
 from tokentape.words.catalogue import Message
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
-    from tokentape.data.trace import Candidates, Trace
+    from tokentape.data.trace import Trace
 
 __all__ = ["distribution_part"]
 
@@ -36,17 +38,14 @@ def distribution_part(trace: Trace, tape: Tape) -> Part:
     if not any(value is not None for value in (*logprob, *entropy)):
         served = tape.setting.facts.get("engine") not in (None, "transformers")
         reason = "none" if not logprob else "no_logprobs" if served else "timing_only"
-        model = shlex.quote(str(tape.setting.facts.get("model") or "MODEL"))
-        run = None if served or not logprob else f"tokentape record {model} PROMPT"
+        run = None if served or not logprob else f"tokentape record {_model(tape)} PROMPT"
         return missing(Message(f"page_distribution.{reason}"), run)
     return {
         "caption": _caption(trace, entropy).as_dict(),
         "mean_entropy": rounded(_mean(entropy)),
         "mean_surprise": rounded(mean_surprise_nats([trace])),
         "rank_caption": _ranks(plain_values(trace.tokens["rank"])).as_dict(),
-        "mass": missing(Message("page_distribution.withheld"))
-        if isinstance(trace, LetThrough)
-        else _mass(trace.candidates),
+        "mass": missing(Message("page_distribution.withheld")) if isinstance(trace, LetThrough) else _mass(trace, tape),
         "rules": _rules(plain_values(trace.tokens["removed"]), plain_values(trace.tokens["allowed"])),
     }
 
@@ -55,7 +54,8 @@ def _caption(trace: Trace, entropy: Sequence[float | None]) -> Message:
     surprise = mean_surprise_nats([trace])
     most = most_surprising([trace])
     expected = _mean(entropy)
-    told: dict[str, Any] = {"n": len(entropy), "entropy": _nats(expected)}
+    known = sum(a is not None or b is not None for a, b in zip(entropy, surprises_nats(trace), strict=True))
+    told: dict[str, Any] = {"n": known, "entropy": _nats(expected)}
     if surprise is None or most is None:
         return Message("page_distribution.caption_entropy", told)
     text = perplexity(surprise)
@@ -64,6 +64,7 @@ def _caption(trace: Trace, entropy: Sequence[float | None]) -> Message:
         "perplexity": None if text is None else f"{text:,.3g}",
         "most": _nats(most.surprise_nats),
         "index": most.index,
+        "place": str(n_prompt_places(trace) + most.index),
     }
     return Message("page_distribution.caption" if expected is not None else "page_distribution.caption_surprise", told)
 
@@ -73,16 +74,34 @@ def _ranks(ranks: Sequence[int | None]) -> Message:
     if not known:
         return Message("page_distribution.no_ranks")
     best = sum(rank == 1 for rank in known)
-    told = {"best": best, "n": len(known), "share": f"{best / len(known):.0%}", "worst": max(known)}
+    told = {"best": best, "n": len(known), "share": out_of(best, len(known)), "worst": max(known)}
     return Message("page_distribution.ranks", told)
 
 
-def _mass(candidates: Candidates) -> Part:
+def _model(tape: Tape) -> str:
+    return shlex.quote(str(tape.setting.facts.get("model") or "MODEL"))
+
+
+def _no_candidates(trace: Trace, tape: Tape) -> Part:
+    """Why none were kept, and the command that keeps some; of a server it takes its own."""
+    if not tape.notes.get("text", True):
+        return missing(Message("page_distribution.no_text"))
+    if trace.finish_reason == "given":
+        return missing(
+            Message("page_distribution.no_candidates"), f"tokentape score {_model(tape)} TEXT --distribution"
+        )
+    return missing(
+        Message("page_distribution.no_candidates"), f"tokentape record {_model(tape)} PROMPT --candidates 16"
+    )
+
+
+def _mass(trace: Trace, tape: Tape) -> Part:
     """The probability by rank, in bands that double: the best, 2 to 3, 4 to 8, 9 to 16, ... as far as candidates were kept."""
+    candidates = trace.candidates
     k = candidates.ids.shape[1] if candidates.ids.ndim == 2 else 0
     there = ~np.ma.getmaskarray(candidates.ids)
     if k == 0 or not there.any():
-        return missing(Message("page_distribution.no_candidates"), "tokentape record MODEL PROMPT --candidates 16")
+        return _no_candidates(trace, tape)
     probability = np.where(there, np.exp(np.ma.filled(candidates.logprob.astype(np.float64), -np.inf)), 0.0)
     known = there.any(axis=1)
     bands = []
@@ -119,13 +138,17 @@ def _rules(removed: Sequence[float | None], allowed: Sequence[int | None]) -> Pa
     if not known:
         return None
     most, at = max(known, key=lambda one: (one[0], -one[1]))
-    forced = sum(n == 1 for n in allowed)
+    if not most:
+        return {
+            "caption": Message("page_distribution.rules_none", {"n": len(known)}).as_dict(),
+            "removed": near(taken, 6),
+        }
     told = {
         "n": len(known),
         "median": _share(statistics.median(share for share, _ in known)),
         "most": _share(most),
         "index": at,
-        "single": forced,
+        "single": sum(n == 1 for n in allowed),
     }
     return {"caption": Message("page_distribution.rules", told).as_dict(), "removed": near(taken, 6)}
 
@@ -136,7 +159,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _nats(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2f}"
+    return None if value is None else "<0.01" if 0 < value < 0.005 else f"{value:.2f}"
 
 
 def _share(value: float) -> str:
@@ -146,4 +169,6 @@ def _share(value: float) -> str:
         return "<0.01%"
     if 99.99 < percent < 100:
         return ">99.99%"
+    if 99.95 <= percent < 100:
+        return f"{math.floor(100 * percent) / 100}%"
     return f"{percent:.3g}%"

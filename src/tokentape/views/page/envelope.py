@@ -42,6 +42,4 @@ def envelope(
 @cache
 def page_words() -> dict[str, dict[str, str]]:
     """The page's part of the catalogue, by language."""
-    return {
-        lang: {key: text for key, text in sorted(phrases(lang).items()) if key.startswith("page_")} for lang in LANGS
-    }
+    return {lang: dict(sorted(phrases(lang, "page_").items())) for lang in LANGS}

@@ -17,7 +17,7 @@ from tokentape.views.card import model_name
 from tokentape.views.drawing import drawn_text, quoted
 from tokentape.views.page.again import record_command
 from tokentape.views.page.parts import Part, PartName, figure, link
-from tokentape.views.page.rounding import rounded
+from tokentape.views.page.rounding import out_of, rounded
 from tokentape.views.page.symbols import names
 from tokentape.views.page.withheld import LetThrough
 from tokentape.views.units import bytes_text, duration, rate
@@ -35,6 +35,9 @@ SURE = 0.5
 _ENOUGH = 8
 """Steps from which the slowest is held against the median."""
 
+_MANY = 20
+"""Tokens from which a share of them is told in percent."""
+
 _NAME = 40
 """Characters of a token's name in a sentence."""
 
@@ -45,10 +48,21 @@ def overview_part(tape: Tape, figures: Summary, traces: Mapping[int, Part]) -> P
     """``Overview`` of the page's document: ``figures`` are the tape's summary, ``traces`` the traces of the page by number."""
     return {
         "verdict": verdict(tape, figures).as_dict(),
-        "figures": _figures(figures),
+        "figures": _figures(figures, given=_given(tape)),
         "findings": _findings(tape, figures, traces),
-        "command": record_command(tape) if str(tape.setting.facts.get("command")).startswith("tokentape") else None,
+        "command": _command(tape),
     }
+
+
+def _given(tape: Tape) -> bool:
+    """Whether the tape holds given text alone, which was read at once: nobody waited for a token of it."""
+    return bool(tape.traces) and all(trace.finish_reason == "given" for trace in tape.traces)
+
+
+def _command(tape: Tape) -> str | None:
+    """The command that made the tape; None where another than ``record`` did, or a program."""
+    by_record = str(tape.setting.facts.get("command")).startswith("tokentape") and "job" not in tape.notes
+    return record_command(tape) if by_record else None
 
 
 def verdict(tape: Tape, figures: Summary) -> Message:
@@ -63,8 +77,8 @@ def _say(key: str, **args: Any) -> Message:
 
 def _written(tape: Tape, figures: Summary) -> Message:
     model = drawn_text(model_name(tape) or "") or _say("a_model")
-    if figures.n_tokens and all(trace.finish_reason == "given" for trace in tape.traces):
-        return _say("read", model=model, n=figures.n_tokens)
+    if figures.n_tokens and _given(tape):
+        return _say("read", model=model, n=figures.n_tokens, texts=len(tape.traces))
     if not figures.n_tokens or figures.decode_tokens_per_s is None:
         return _say("wrote", model=model, n=figures.n_tokens)
     key = "writing" if figures.state == "recording" else "wrote_at"
@@ -82,12 +96,26 @@ def _sure(tape: Tape) -> list[Message]:
     known = [nats for trace in tape.traces for nats in surprises_nats(trace) if nats is not None]
     if not known:
         return []
-    share = sum(nats < -math.log(SURE) for nats in known) / len(known)
-    return [_say("sure", share=f"{share:.0%}")]
+    sure = sum(nats < -math.log(SURE) for nats in known)
+    if len(known) < _MANY:
+        return [_say("sure_few", sure=sure, n=len(known))]
+    return [_say("sure", share=out_of(sure, len(known)))]
 
 
-def _figures(figures: Summary) -> list[Part]:
-    return [_first(figures), _gap(figures), _speed(figures), _surprise(figures), _memory(figures)]
+def _figures(figures: Summary, *, given: bool) -> list[Part]:
+    times = _of_given(figures) if given else [_first(figures), _gap(figures), _speed(figures)]
+    return [*times, _surprise(figures), _memory(figures)]
+
+
+def _of_given(figures: Summary) -> list[Part]:
+    """The same figures of text that was read at once, as far as it has them."""
+    speed, note = figures.overall_tokens_per_s, _say("not_waited")
+    text = None if speed is None else rate(speed)
+    return [
+        figure(_say("ttft"), None, unit="ns", note=note),
+        figure(_say("gap"), None, unit="ns", note=note),
+        figure(_say("speed_read"), text, rounded(speed)),
+    ]
 
 
 def _first(figures: Summary) -> Part:
@@ -95,12 +123,24 @@ def _first(figures: Summary) -> Part:
     if not known:
         return figure(_say("ttft"), None, unit="ns")
     if len(known) == 1:
-        n_prompt = figures.traces[0].n_prompt
-        prompt = None if n_prompt is None else _say("prompt", n=n_prompt)
-        return figure(_say("ttft"), duration(known[0]), known[0], "ns", note=prompt)
+        return figure(_say("ttft"), duration(known[0]), known[0], "ns", note=_prompts(figures))
     note = _say("over_runs", n=len(known), low=duration(min(known)), high=duration(max(known)))
     middle = statistics.median_low(known)
     return figure(_say("ttft_median"), duration(middle), middle, "ns", note=note)
+
+
+def _prompts(figures: Summary) -> Message | None:
+    """What was read before the first token: the lengths of the prompts, where they are known."""
+    lengths = sorted({one.n_prompt for one in figures.traces if one.n_prompt is not None})
+    if not lengths:
+        return None
+    if len(figures.traces) == 1:
+        return _say("prompt", n=lengths[0])
+    return (
+        _say("prompts", n=len(figures.traces), low=lengths[0], high=lengths[-1])
+        if lengths[1:]
+        else _say("prompts_alike", n=len(figures.traces), tokens=lengths[0])
+    )
 
 
 def _gap(figures: Summary) -> Part:
@@ -150,9 +190,8 @@ def _memory(figures: Summary) -> Part:
 
 
 def _findings(tape: Tape, figures: Summary, traces: Mapping[int, Part]) -> list[Part]:
-    given = all(trace.finish_reason == "given" for trace in tape.traces)  # nobody waited for these tokens
     found = [
-        None if given else _slowest(figures, traces),
+        None if _given(tape) else _slowest(figures, traces),
         _surprising(figures, traces),
         _dependence(tape, traces),
         _removal(traces),
@@ -170,9 +209,11 @@ def _finding(text: Message, part: PartName, traces: Mapping[int, Part], number: 
 def _called(traces: Mapping[int, Part], number: int, place: int) -> str | Message:
     """How the token of a place is named in a sentence."""
     if number not in traces:
-        return _say("a_token")
+        return _say("token_of", n=number)
     name = names(traces[number]["symbols"], place)
-    return quoted(name if len(name) <= _NAME else name[: _NAME - 1] + "…") if name else _say("a_token")
+    if not name:
+        return _say("token_at", place=str(place))
+    return quoted(name if len(name) <= _NAME else name[: _NAME - 1] + "…")
 
 
 def _place(traces: Mapping[int, Part], number: int, index: int) -> int:
@@ -181,7 +222,7 @@ def _place(traces: Mapping[int, Part], number: int, index: int) -> int:
 
 def _slowest(figures: Summary, traces: Mapping[int, Part]) -> Part | None:
     slow = figures.slowest
-    if slow is None:
+    if slow is None or not slow.gap_ns:
         return None
     place = _place(traces, slow.trace, slow.index)
     args = {"ns": duration(slow.gap_ns), "token": _called(traces, slow.trace, place)}
@@ -195,7 +236,7 @@ def _cause(cause: Cause) -> Message:
 
 def _surprising(figures: Summary, traces: Mapping[int, Part]) -> Part | None:
     odd = figures.most_surprising
-    if odd is None:
+    if odd is None or odd.surprise_nats < -math.log(SURE):  # a token that was expected is no surprise
         return None
     place = _place(traces, odd.trace, odd.index)
     args = {"nats": f"{odd.surprise_nats:.2f} nats", "token": _called(traces, odd.trace, place)}

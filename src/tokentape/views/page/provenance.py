@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tokentape.study.times import peak
 from tokentape.views.drawing import drawn_text
 from tokentape.views.page.again import record_command
@@ -122,7 +124,8 @@ def _notes(tape: Tape) -> list[Message]:
     notes = [_say("host_clock", clock=str(tape.notes["clock"]))] if tape.notes.get("clock") else []
     if not tape.notes.get("text", True):
         notes.append(_say("no_text"))
-    if "distribution" not in (tape.notes.get("probes") or ["distribution"]):
+    timed = "distribution" not in (tape.notes.get("probes") or ["distribution"])
+    if timed and not any(np.ma.count(trace.tokens["logprob"]) for trace in tape.traces):
         notes.append(_say("timing_only"))
     if tape.state != "complete":
         notes.append(_say("partial" if tape.state == "partial" else "growing"))

@@ -14,7 +14,7 @@ from tokentape.views.page.parts import Part, missing
 from tokentape.views.page.rounding import near, rounded, short
 from tokentape.views.shape import name_alone
 from tokentape.views.units import duration
-from tokentape.words.catalogue import Message, phrases
+from tokentape.words.catalogue import Message, area
 
 if TYPE_CHECKING:
     from tokentape.data.explanation import Explanation, ReplayCheck
@@ -93,7 +93,7 @@ def check_part(check: ReplayCheck | None) -> Part:
 def method_note(method: str) -> Message:
     """What a method asks and what it cannot prove."""
     key = f"page_attention.note.{method}"
-    return Message(key) if key in phrases("en") else Message("page_attention.note")
+    return Message(key) if key in area("page_attention") else Message("page_attention.note")
 
 
 def _rows(found: Explanation, cells: int) -> tuple[Part, Message | None]:

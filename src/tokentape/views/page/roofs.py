@@ -45,6 +45,8 @@ def machine_of(facts: Mapping[str, Any]) -> Machine:
                 )
             return Machine(here, "measured", Message("page_cost.machine_measured", told))
     found = in_catalogue(named, exactly=True) if named else []
+    if not named:
+        return Machine(None, "unavailable", Message("page_cost.machine_unnamed"))
     if len(found) != 1:
         return Machine(None, "unavailable", Message("page_cost.machine_unknown", {"name": named}))
     return Machine(found[0], "modelled", Message("page_cost.machine_sheet", {"source": found[0].source}))

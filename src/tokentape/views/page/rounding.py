@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["near", "rounded", "short", "whole"]
+__all__ = ["near", "out_of", "rounded", "short", "whole"]
 
 
 def short(values: Iterable[Any] | npt.NDArray[Any], digits: int = 5) -> list[float | None]:
@@ -43,3 +43,9 @@ def whole(values: Iterable[Any] | npt.NDArray[Any]) -> list[int | None]:
     """Whole numbers as they are, None for null and masked ones."""
     listed = np.ma.asarray(values).tolist() if isinstance(values, np.ndarray) else list(values)
     return [None if value is None else int(value) for value in listed]
+
+
+def out_of(part: int, total: int) -> str:
+    """``part`` of ``total`` in percent; 0 % and 100 % only where it is none or all of them."""
+    text = f"{part / total:.0%}"
+    return ">99%" if text == "100%" and part < total else "<1%" if text == "0%" and part else text

@@ -50,8 +50,9 @@ def time_part(tape: Tape, run_number: int) -> Part:
     expected, by_law = _expected(timing, steps, rows, ns)
     late = late_steps(columns, rows, ns[rows], expected, _left_out(steps))
     law = law_part(timing, steps, tape)
+    given = any(trace.finish_reason == "given" for trace in tape.traces if trace.run.number == run_number)
     return {
-        "caption": _caption(clock, ns[rows], rows, law.get("sentence")).as_dict(),
+        "caption": _caption(clock, ns[rows], rows, law.get("sentence"), given=given).as_dict(),
         "clock": clock,
         "clock_note": Message(f"page_time.clock_{clock}").as_dict(),
         "scale": _scale(ns[rows]),
@@ -59,7 +60,7 @@ def time_part(tape: Tape, run_number: int) -> Part:
         "floor": floor_part(tape, steps),
         "late": [one.as_dict() for one in late[:MOST_LATE]],
         "late_caption": _late_caption(late, len(rows), by_law).as_dict(),
-        "prefill": _prefill(columns, kind, ns, clock),
+        "prefill": _prefill(columns, kind, ns, clock, given=given),
         "percentiles": _percentiles(ns[rows].tolist()),
         "split": _split(columns, rows),
     }
@@ -92,19 +93,19 @@ def _expected(timing: Timing, steps: Placed, rows: npt.NDArray[np.int64], ns: Ar
     return found[rows], law is not None and len(steps) > 0
 
 
-def _caption(clock: str, ns: Array, rows: npt.NDArray[np.int64], law: dict[str, Any] | None) -> Message:
+def _caption(clock: str, ns: Array, rows: npt.NDArray[np.int64], law: dict[str, Any] | None, *, given: bool) -> Message:
     """The middle, the slowest, and what the law says of context where there is one."""
     if not len(ns):
-        return Message("page_time.caption_prefill_only")
+        return Message("page_time.caption_given" if given else "page_time.caption_prefill_only")
     at = int(np.argmax(ns))
     told = {
         "n": len(ns),
-        "median": duration(float(statistics.median(ns.tolist()))),
+        "median": duration(statistics.median_low(ns.tolist())),  # as the percentiles beside it
         "most": duration(float(ns[at])),
         "step": int(rows[at]),
         "clock": Message(f"page_time.on_{clock}"),
     }
-    found = Message("page_time.caption", told)
+    found = Message("page_time.caption" if len(ns) > 1 else "page_time.caption_one", told)
     return (
         found
         if law is None
@@ -113,6 +114,8 @@ def _caption(clock: str, ns: Array, rows: npt.NDArray[np.int64], law: dict[str, 
 
 
 def _late_caption(late: Sequence[Late], n: int, by_law: bool) -> Message:
+    if not n:
+        return Message("page_time.late_no_steps")
     slow = f"{SLOW:g}"
     against = Message("page_time.against_law" if by_law else "page_time.against_median")
     if not late:
@@ -148,7 +151,7 @@ def _percentiles(ns: Sequence[float]) -> list[Part]:
     return found
 
 
-def _prefill(columns: Mapping[str, Any], kind: npt.NDArray[Any], ns: Array, clock: str) -> Part | None:
+def _prefill(columns: Mapping[str, Any], kind: npt.NDArray[Any], ns: Array, clock: str, *, given: bool) -> Part | None:
     """The first prefill: another quantity than a step, and never on one scale with it."""
     rows = np.flatnonzero(kind == KINDS.index("prefill"))
     if not len(rows):
@@ -159,8 +162,11 @@ def _prefill(columns: Mapping[str, Any], kind: npt.NDArray[Any], ns: Array, cloc
     speed = rate(n_in / taken * 1e9) if n_in is not None and taken > 0 else None
     decode = ns[kind != KINDS.index("prefill")]
     typical = float(np.median(decode)) if len(decode) else 0.0
+    batch = int(columns["batch"][row])
     told = {"n": n_in, "ns": duration(taken), "rate": speed, "clock": Message(f"page_time.on_{clock}")}
-    sentence = Message("page_time.prefill" if n_in is not None else "page_time.prefill_unknown", told)
+    told |= {"batch": batch, "passes": len(rows)}
+    key = "unknown" if n_in is None else "given" if given else "batch" if batch > 1 else None
+    sentence = Message("page_time.prefill" if key is None else f"page_time.prefill_{key}", told)
     as_many = Message("page_time.prefill_steps", {"times": f"{taken / typical:.3g}"}) if typical > 0 else None
     return {
         "caption": sentence.as_dict(),

@@ -133,13 +133,26 @@ def law_part(timing: Timing, steps: Placed, tape: Tape) -> Part:
     }
 
 
+_FAR = 4
+"""A slope is told for no more tokens than this many times the contexts that were measured."""
+
+
+def _per(span: float) -> int:
+    """For how many tokens of context a slope is told that was measured over ``span`` of them: a thousand, or fewer."""
+    return next((many for many in (1000, 100) if many <= _FAR * span), 10)
+
+
 _OF_CONTEXT = re.compile(r"(?P<term>key-value|positions)(?: beyond (?P<at>.+))?")
 
 
 def law_sentence(law: Law, batch: int) -> Message:
-    """What context costs a step of so many sequences, with its interval; beyond the last bend, where the law has one."""
+    """What context costs a step of so many sequences, with its interval and the contexts that it was measured at.
+
+    Beyond the last bend, where the law has one.
+    """
     part = law.decode
     assert part is not None
+    per = _per(part.context[1] - part.context[0])
     value = low = high = 0.0
     bend = None
     for one in part.coefficients:
@@ -147,12 +160,14 @@ def law_sentence(law: Law, batch: int) -> Message:
         if found is None:
             continue
         name, at = found["term"], found["at"]
-        many = 1000 * (batch if name == "key-value" else 1)
+        many = per * (batch if name == "key-value" else 1)
         value, low, high = value + many * one.value, low + many * one.low, high + many * one.high
         bend = bend if at is None or one.value == 0 else at
     if not high:
         return Message("page_time.law_flat")
+    first, last = (round(end) for end in part.context)
     told = {"value": duration(value), "low": duration(low), "high": duration(high), "batch": batch, "bend": bend}
+    told |= {"per": per, "first": first, "last": last}
     key = "law_no_context" if low <= 0 else "law_context" if bend is None else "law_context_beyond"
     return Message(f"page_time.{key}", told)
 
@@ -161,10 +176,10 @@ def floor_part(tape: Tape, steps: Placed) -> Part:
     """The least time of each step on the machine that the tape was made on, by its roofline, at some steps."""
     facts = tape.setting.facts
     if facts.get("config") is None or not len(steps):
-        return missing(Message("page_time.no_config"))
+        return missing(Message("page_time.no_config" if facts.get("config") is None else "page_time.no_floor"))
     machine = machine_of(facts)
     if machine.hardware is None:
-        return missing(machine.note, "tokentape doctor --measure")
+        return missing(Message("page_cost.no_roof", {"why": machine.note}), "tokentape doctor --measure")
     knots = steps.knots()
     try:
         work = replace(workload_of(facts), pairs="seen")

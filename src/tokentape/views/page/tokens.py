@@ -49,10 +49,15 @@ def tokens_part(trace: Trace) -> Part:
 
 
 def gaps_ns(trace: Trace) -> list[int | None]:
-    """Time since the token before; of the first, the time to first token, null where the start is not known."""
+    """Time since the token before; of the first, the time to first token, null where the start is not known.
+
+    Null for text that was given: its tokens were read together, and nobody waited for one.
+    """
     times, start = token_times_ns(trace), trace.run.start_ns
     if not times:
         return []
+    if trace.finish_reason == "given":
+        return [None] * len(times)
     return [None if start is None else times[0] - start, *(after - before for before, after in pairwise(times))]
 
 
