@@ -199,7 +199,7 @@ class Package:
             if isinstance(part, ast.FormattedValue) and part.conversion == -1 and part.format_spec is None:
                 named = isinstance(part.value, ast.Name) and own < OWN_LETTERS
                 texts = self._of(part.value, replace(scope, inside=max(scope.inside, int(not named))), ())
-                within = sorted(text for text in texts if _says(text, part.value))
+                within = sorted(text for text in texts if _says(text, part.value) or (named and any(c.isalpha() for c in text)))
                 within += [""] if within and "" in texts else []
             ways.append(within if within and own < OWN_LETTERS else [PLACE])
             if own >= OWN_LETTERS:

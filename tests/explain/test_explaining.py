@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -151,3 +153,14 @@ def test_explanations_are_kept_by_the_tape(cat: Path, own: None) -> None:
         np.testing.assert_array_equal(kept.relevance, found.relevance)
         assert kept.made["model"] == "demo" and kept.check == found.check
     assert tokentape.verify(cat) == []
+
+
+def test_the_verb_is_there_whatever_was_imported_before() -> None:
+    """The package has the verb's name, and takes its place in the facade when a module of it is imported first."""
+    asked = (
+        "import tokentape.explain.methods, tokentape as tt\n"
+        "tape = tt.record(tt.local('demo'), 'The cat sat on the', max_new_tokens=2)\n"
+        "print(type(tt.explain(tape.traces[0], tt.local('demo'), step=0)).__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "Explanation", done.stderr

@@ -18,6 +18,7 @@ from tokentape.recorder.recorder import Recorder
 from tokentape.recorder.rows import RowMaker
 from tokentape.sources.scripted import Line, ScriptedSource
 from tokentape.views.card import facts_line
+from tokentape.views.screen import Screen
 
 
 @pytest.fixture
@@ -68,7 +69,7 @@ def test_what_came_before_a_step_that_takes_long_is_on_the_tape_meanwhile(tmp_pa
         assert _seen_within(20, path, 5)
         with tt.open(path) as tape:
             assert (tape.state, tape.traces[0].text, tape.verify()) == ("recording", " w0 w1 w2 w3 w4", [])
-            assert "still running" in facts_line(tape)
+            assert "still running" in facts_line(tape, Screen())
             assert tape.columns("token")["position"].tolist() == [1, 2, 3, 4, 5]
             early = tape
             kept = early.traces[0].steps["end_ns"].tolist()
@@ -104,7 +105,7 @@ def test_a_killed_recorders_blocks_are_checked_and_become_rows(tmp_path) -> None
     assert _counts(path) == {"step": 0, "token": 0, "block": 1}
     with tt.open(path) as tape:
         assert (tape.state, tape.traces[0].text, tape.verify()) == ("partial", " w0 w1 w2 w3", [])
-        assert "its recorder stopped before its end" in facts_line(tape)
+        assert "its recorder stopped before its end" in facts_line(tape, Screen())
     TapeWriter.resume(path).close("partial").close()
     assert _counts(path) == {"step": 4, "token": 4, "block": 0}
     with tt.open(path) as tape:

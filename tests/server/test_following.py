@@ -239,8 +239,9 @@ def test_a_page_of_a_finished_tape_is_told_when_it_is_explained(tmp_path):
 
 def _explain(path):
     from tokentape.data import add_explanations
+    from tokentape.explain.explaining import explain
 
-    add_explanations(path, [tokentape.explain(path, step=0, method="saliency")])
+    add_explanations(path, [explain(path, step=0, method="saliency")])
 
 
 def first(told: Iterator, name: str):

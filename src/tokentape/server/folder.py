@@ -65,7 +65,7 @@ class Shelf:
         try:
             place = path.resolve(strict=True)
             return place.is_relative_to(self.folder or place) and stat.S_ISREG(place.stat().st_mode)
-        except OSError:
+        except (OSError, RuntimeError):  # Python before 3.13 says of a link in a circle that it is the latter
             return False
 
     def lines(self) -> list[TapeLine]:

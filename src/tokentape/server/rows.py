@@ -143,7 +143,7 @@ def _whole_character(trace: Trace, first: int) -> int:
     """The token at or before ``first`` where no character is under way; 0 where one that the prompt began may be."""
     data = trace.token_bytes
     base = _beyond(data, first, -1)
-    if base == 0 and all(byte & 0xC0 == 0x80 for one in data[:first] for byte in one or b"?"):
+    if base == 0 and all(byte & 0xC0 == 0x80 for one in data[:first] for byte in one or b""):
         return 0
     is_open = open_tokens(data[base : _beyond(data, first, 1)])
     while first > base and is_open[first - base - 1]:

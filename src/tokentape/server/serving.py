@@ -11,6 +11,7 @@ import uvicorn
 
 from tokentape.errors import UsageError
 from tokentape.server.app import make_app
+from tokentape.server.connections import Connection
 from tokentape.server.documents import Asked
 from tokentape.server.explaining import Explainer
 from tokentape.server.folder import Shelf

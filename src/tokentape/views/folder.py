@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from tokentape.data.database import understood
 from tokentape.data.tape import open_tape
 from tokentape.errors import TokentapeError
 from tokentape.study.metrics import tape_tokens_per_s
@@ -17,13 +19,16 @@ DATE = "%Y-%m-%d %H:%M"
 
 
 def tapes_in(folder: Path) -> list[Path]:
-    """The files of the folder whose name ends in ``.tape``, oldest first; those that vanish meanwhile are left out."""
+    """The files of the folder whose name ends in ``.tape``, oldest first; those that vanish meanwhile are left out.
+
+    A link that leads nowhere, or in a circle, comes first, to be told as such.
+    """
     found = []
     for path in folder.glob("*.tape"):
         try:
             found.append((path.stat().st_mtime_ns, path.name, path))
-        except FileNotFoundError:
-            if path.is_symlink():  # one that leads nowhere is told as such
+        except OSError:
+            if path.is_symlink():
                 found.append((0, path.name, path))
     return [path for *_, path in sorted(found)]
 
@@ -31,9 +36,8 @@ def tapes_in(folder: Path) -> list[Path]:
 def line_of(path: Path) -> TapeLine:
     """What a list says of one file; of one that cannot be read, why."""
     try:
-        with open_tape(path) as tape:
+        with understood(str(path)), open_tape(path) as tape:  # one that is made of nonsense must not hide the others
             traces = list(tape.traces)
-            created = tape.notes.get("created_utc")
             return TapeLine(
                 path=path,
                 state=tape.state,
@@ -42,9 +46,17 @@ def line_of(path: Path) -> TapeLine:
                 n_tokens=sum(len(trace.tokens["step"]) for trace in traces),
                 n_traces=len(traces),
                 tokens_per_s=tape_tokens_per_s(tape),
-                created=None if created is None else datetime.fromisoformat(created).astimezone().strftime(DATE),
+                created=_local(tape.notes.get("created_utc")),
             )
     except TokentapeError as error:
         return TapeLine(
             path=path, state="unreadable", problem=f"{error.what}: {error.why}" if error.why else error.what
         )
+
+
+def _local(created: Any) -> str | None:
+    """A time of day here; None for what is none."""
+    try:
+        return datetime.fromisoformat(created).astimezone().strftime(DATE)
+    except (TypeError, ValueError, OverflowError):
+        return None

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 import tokentape
 from tokentape import Line, ScriptedSource
@@ -22,6 +25,24 @@ def said(data: bytes, logprob: float | None = -0.5, **more: Any) -> Said:
 def spoken(tokens: Sequence[bytes], prompt: str = "The cat", **more: Any) -> Tape:
     """A tape of one sequence, a token a step, every step 2 ms."""
     return tokentape.record(ScriptedSource([Line(2 * MS, [said(data, **more)]) for data in tokens]), prompt)
+
+
+IN_PROCESS = SimpleNamespace(facts={"engine": "transformers"})
+"""As much of a Setting as tells that the model can be had again."""
+
+
+def replayable(number: int = 0, n_prompt: int = 3, **more: Any) -> Any:
+    """As much of a trace as says whether it can be played back: it can, unless ``more`` says otherwise."""
+    known = {
+        "number": number,
+        "row": 0,
+        "n_prompt": n_prompt,
+        "prompt_ids": np.arange(n_prompt),
+        "tokens": {"id": np.ma.arange(2), "logprob": np.ma.array([-0.5, -1.0])},
+        "steps": {"dropped": np.ma.masked_all(2, np.int64)},
+        "run": SimpleNamespace(options={}),
+    }
+    return SimpleNamespace(**{**known, **more})
 
 
 class Parts(HTMLParser):

@@ -204,6 +204,38 @@ def test_what_was_not_read_is_unavailable() -> None:
     assert (told["cache for each token"]["badge"], told["cache for each token"]["value"]) == ("unavailable", None)
 
 
+def test_a_step_of_the_caption_is_the_one_that_the_part_time_calls_the_middle() -> None:
+    part = cost_part(taped(40, prompt=500, ms=lambda i: 9.0 - i / 10))  # later steps do more in less time
+    times = sorted(9.0 - i / 10 for i in range(1, 40))
+    assert figures(part)["decode step: time"]["value"] == pytest.approx(times[19] * MS)
+    assert said(message(part["caption"])).count("It took 7.00 ms")
+
+
+def test_given_text_asks_nothing_of_other_machines() -> None:
+    lines = [Line(20 * MS, [Said(0, 1, b"a")] * 9, context=10)]
+    clock = FakeClock()
+    source = tokentape.ScriptedSource(lines, clock, facts=FACTS)
+    recorder = Recorder(None, source.setting(), tier("distribution", 5), clock, origin=clock.mark())
+    with recorder:
+        live = source.start(Request(("x",)), frozenset())
+        recorder.begin(live)
+        for tick in live.ticks:
+            recorder.add(tick)
+        recorder.end(["given"])
+    part = cost_part(recorder.tape)
+    assert part["accelerators"]["missing"]["key"] == "page_cost.no_request_given"
+    assert "memory needed for the longest request" not in figures(part)
+
+
+def test_behind_a_window_the_cache_is_held_against_the_positions_that_it_holds(tmp_path: Path) -> None:
+    part = cost_part(tokentape.record("demo", "Once", max_new_tokens=40, window=8, sinks=2, ignore_eos=True))
+    told = figures(part)["cache for each token"]
+    assert told["badge"] == "measured" and told["value"] == pytest.approx(4096, rel=0.01), "not spread over what it let go"
+    assert part["memory"]["caption"]["key"] == "page_cost.grown_near"
+    assert said(message(part["accelerators"]["asked"])).endswith("without the window of 8.")
+    assert figures(part)["memory needed for the longest request"]["note"]["key"] == "page_cost.peak_why_window"
+
+
 def test_a_tape_without_a_configuration_says_what_to_run() -> None:
     part = cost_part(taped(config=None))
     assert set(part) == {"missing", "run"} and "record" in part["run"]

@@ -18,6 +18,7 @@ from tokentape.data.layers import DirectAttribution, Lens
 from tokentape.data.trace import Piece
 from tokentape.views.page.layers import attention_entropy, direct_shape, layers_part, lens_shape
 from tokentape.words.catalogue import LANGS, Message, phrases, places, said
+from views.page.pages import IN_PROCESS, replayable
 
 N, DEEP, VOCABULARY = 5, 4, 12
 PIECES = {i: Piece(i, f"t{i}", f" t{i}".encode(), False) for i in range(VOCABULARY - 1)}
@@ -108,7 +109,7 @@ def tape(path: str | None = "/x/a b.tape", **found: list[Any]) -> Any:
     def readings_of(trace: int, kind: str) -> list[Any]:
         return [] if trace else [SimpleNamespace(found=one) for one in found.get(kind, [])]
 
-    return SimpleNamespace(readings_of=readings_of, path=None if path is None else Path(path))
+    return SimpleNamespace(readings_of=readings_of, path=None if path is None else Path(path), setting=IN_PROCESS)
 
 
 def test_every_cell_of_the_lens() -> None:
@@ -243,13 +244,13 @@ def test_the_widest_readings_and_what_is_missing() -> None:
     arrays = {name: value for name, value in vars(direct()).items() if np.ndim(value)}
     rows = {name: value[:1] for name, value in arrays.items() if name not in ("targets", "target_ids")}
     summed = direct(together=True, **rows)
-    found = layers_part(SimpleNamespace(number=0), tape(lens=[few, lens()], direct=[direct(), summed]))  # type: ignore[arg-type]
+    found = layers_part(replayable(), tape(lens=[few, lens()], direct=[direct(), summed]))
     assert len(found["lens"]["places"]) == N and len(found["direct"]["places"]) == 3
     assert found["attention"]["run"] == "tokentape explain 'a b.tape' --attention --all"
-    only = layers_part(SimpleNamespace(number=0), tape(attention=[summary()], direct=[summed]))  # type: ignore[arg-type]
+    only = layers_part(replayable(), tape(attention=[summary()], direct=[summed]))
     assert "maps" in only["attention"]
     assert only["direct"]["run"].endswith("--direct --all") and only["lens"]["run"].endswith("--lens --all")
-    nothing = layers_part(SimpleNamespace(number=2), tape(path=None, lens=[lens()]))  # type: ignore[arg-type]
+    nothing = layers_part(replayable(2), tape(path=None, lens=[lens()]))
     assert nothing["run"] == "tokentape explain FILE --lens --all --trace 2" and "missing" in nothing
 
 

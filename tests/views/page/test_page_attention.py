@@ -14,6 +14,7 @@ from test_relevance import dense, text
 from tokentape.data.attention import AttentionSummary, TopSources
 from tokentape.data.explanation import ReplayCheck
 from tokentape.views.page.attention import attention_part, attention_shape
+from views.page.pages import IN_PROCESS, replayable
 
 L, H, T = 3, 4, 9
 HEADS = (4, 0, 3)
@@ -152,7 +153,7 @@ def test_the_widest_reading_of_a_tape_is_shown() -> None:
         assert kind == "attention"
         return [] if trace else [SimpleNamespace(found=summary(k=k)) for k in (2, 4)]
 
-    tape: Any = SimpleNamespace(readings_of=readings_of, path=Path("/x/a.tape"))
+    tape: Any = SimpleNamespace(readings_of=readings_of, path=Path("/x/a.tape"), setting=IN_PROCESS)
     assert max(attention_part(SimpleNamespace(number=0), tape)["overall"]["counts"]) == 4
-    none = attention_part(SimpleNamespace(number=2), tape)
+    none = attention_part(replayable(2), tape)
     assert none["run"] == "tokentape explain a.tape --attention --all --trace 2" and "missing" in none

@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tokentape
+from study.paper import Take, paper
 from tokentape import Line, ScriptedSource
 from tokentape.data.control import Effect
 from tokentape.data.tape import Tape
 from tokentape.recorder.tick import Said
-from tokentape.views.page.distribution import _ranges, distribution_part
+from tokentape.views.page.distribution import _ranges, _share, distribution_part
 
 MS = 1_000_000
 
@@ -80,8 +81,14 @@ def test_a_token_without_candidates_is_a_gap():
 
 
 def test_without_any_candidates_it_is_said_how_to_keep_some():
-    mass = part_of([token()])["mass"]
-    assert "--candidates" in mass["run"]
+    assert part_of([token()], facts={"model": "a model"})["mass"]["run"] == (
+        "tokentape record 'a model' PROMPT --candidates 16"
+    )
+    tape = paper(Take([Line(MS, [token()])], "given"))
+    assert distribution_part(tape.traces[0], tape)["mass"]["run"].startswith("tokentape score ")
+    wordless = tokentape.record(ScriptedSource([Line(MS, [token(candidates=believed([0.9]))])]), "The cat", text=False)
+    mass = distribution_part(wordless.traces[0], wordless)["mass"]
+    assert (mass["missing"]["key"], mass["run"]) == ("page_distribution.no_text", None)
 
 
 def test_the_caption_is_made_of_the_columns():
@@ -93,6 +100,26 @@ def test_the_caption_is_made_of_the_columns():
     assert args["entropy"] == f"{statistics.fmean(entropies):.2f}"
     assert args["perplexity"] == f"{math.exp(statistics.fmean(surprises)):.3g}"
     assert (args["index"], args["most"]) == (2, "3.00")
+    assert args["place"] == "4", "its number in the table of tokens: two of the prompt stand before"
+
+
+def test_tokens_of_which_nothing_is_known_are_not_counted():
+    args = part_of([token(-1.0, 2.0), token(None, None, None), token(-2.0, None)])["caption"]["args"]
+    assert (args["n"], args["surprise"]) == (2, "1.50")
+
+
+def test_little_is_not_told_as_nothing():
+    args = part_of([token(-0.0004, 0.001)])["caption"]["args"]
+    assert (args["surprise"], args["entropy"]) == ("<0.01", "<0.01")
+    assert part_of([token(0.0, 0.0)])["caption"]["args"]["surprise"] == "0.00"
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(1.0, "100%"), (0.99995, ">99.99%"), (0.9996, "99.96%"), (0.99949, "99.9%"), (0.5, "50%"), (1e-5, "<0.01%"), (0, "0%")],
+)
+def test_nearly_all_is_not_told_as_all(share, text):
+    assert _share(share) == text
 
 
 def test_ranks_are_counted():
@@ -113,6 +140,8 @@ def test_what_rules_took_away_is_a_share_of_the_probability():
     args = rules["caption"]["args"]
     assert (args["n"], args["index"], args["single"], args["median"]) == (3, 2, 1, "25%")
     assert part_of([token()])["rules"] is None
+    nothing = part_of([token(removed=0.0, allowed=9, effects=(Effect(0),))] * 3)["rules"]
+    assert nothing["caption"] == {"key": "page_distribution.rules_none", "args": {"n": 3}}
 
 
 def test_where_nothing_is_known_the_reason_is_told():

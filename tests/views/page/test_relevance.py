@@ -17,17 +17,19 @@ from tokentape.data.trace import Piece
 from tokentape.explain.methods import METHODS
 from tokentape.views.page.relevance import explained, method_note, relevance_part
 from tokentape.words.catalogue import LANGS, Message, phrases, said
+from views.page.pages import IN_PROCESS, replayable
 
 PASSED = ReplayCheck(2e-6, 1e-6, 4, 1e-3, True)
 PIECES = {3: Piece(3, "floor", b" floor", False)}
 
 
 def tape(*explanations: Explanation, path: str | None = "a b.tape") -> Any:
-    return SimpleNamespace(explanations=explanations, pieces=PIECES, path=None if path is None else Path("/x") / path)
+    where = None if path is None else Path("/x") / path
+    return SimpleNamespace(explanations=explanations, pieces=PIECES, path=where, setting=IN_PROCESS)
 
 
-def trace(number: int = 0, n_prompt: int = 3) -> Any:
-    return SimpleNamespace(number=number, n_prompt=n_prompt)
+def trace(number: int = 0, n_prompt: int = 3, **more: Any) -> Any:
+    return replayable(number, n_prompt, **more)
 
 
 def explanation(relevance: Any, targets: Any, spans: Any = None, **more: Any) -> Explanation:
@@ -74,7 +76,8 @@ def dense(rows: dict[str, Any], n: int) -> list[list[float | None]]:
 
 
 def text(message: dict[str, Any]) -> str:
-    args = {k: Message(v["key"], v.get("args", {})) if isinstance(v, dict) else v for k, v in message["args"].items()}
+    given = message.get("args", {})
+    args = {k: Message(v["key"], v.get("args", {})) if isinstance(v, dict) else v for k, v in given.items()}
     return said(Message(message["key"], args))
 
 
@@ -173,6 +176,32 @@ def test_only_the_explanations_of_a_trace() -> None:
 def test_what_is_missing_says_what_to_run() -> None:
     assert relevance_part(trace(), tape())["run"] == "tokentape explain 'a b.tape' --all"
     assert relevance_part(trace(2), tape(path=None))["run"] == "tokentape explain FILE --all --trace 2"
+    served = SimpleNamespace(**{**vars(tape()), "setting": SimpleNamespace(facts={"engine": "vllm"})})
+    assert relevance_part(trace(), served)["run"].endswith(" --all --model MODEL")
+
+
+@pytest.mark.parametrize(
+    ("lacking", "why"),
+    [
+        ({"prompt_ids": None}, "does not have all ids"),
+        ({"tokens": {"id": np.ma.masked_all(2, int), "logprob": np.ma.array([-1.0, -1.0])}}, "does not have all ids"),
+        ({"n_prompt": 0, "prompt_ids": np.arange(0)}, "it has no prompt"),
+        ({"steps": {"dropped": np.ma.array([0, 5])}}, "through a window"),
+        ({"run": SimpleNamespace(options={"score": {"documents": [{"n_windows": 8}]}})}, "through a window"),
+    ],
+)
+def test_no_command_is_named_that_would_be_refused(lacking: dict[str, Any], why: str) -> None:
+    found = relevance_part(trace(**lacking), tape())
+    assert found["run"] is None and why in text(found["missing"])
+
+
+def test_a_replay_that_nothing_can_check_is_asked_for_as_such() -> None:
+    timed = {"id": np.ma.arange(2), "logprob": np.ma.masked_all(2)}
+    found = relevance_part(trace(tokens=timed), tape())
+    assert found["run"] == "tokentape explain 'a b.tape' --all --unchecked"
+    assert "cannot be checked" in text(found["missing"])
+    one = {"score": {"documents": [{"n_windows": 1}]}}
+    assert "run" in relevance_part(trace(run=SimpleNamespace(options=one)), tape()), "one window sees all"
 
 
 @pytest.mark.parametrize("method", METHODS)

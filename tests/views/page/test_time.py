@@ -81,6 +81,8 @@ def test_the_caption_names_the_middle_and_the_slowest_step_and_no_prefill():
     args = part["caption"]["args"]
     assert args["n"] == 5
     assert args["median"] == duration(statistics.median(times))
+    even = time_part(taped([i * MS for i in range(1, 15)]), 0)
+    assert even["caption"]["args"]["median"] == even["percentiles"][0]["text"] == duration(7 * MS), "one median, not two"
     assert (args["step"], args["most"]) == (3, duration(9 * MS))  # the prefill is step 0
     assert part["prefill"]["figures"][0]["value"] == 40 * MS
     assert all(figure["value"] in (None, *times) for figure in part["percentiles"])
@@ -127,6 +129,37 @@ def test_few_steps_have_no_law_and_the_page_says_what_they_lack():
     part = time_part(taped(lawful(6), model="o'paper; rm"), 0)
     assert part["law"]["missing"]["args"] | {"n": 6, "low": 9, "high": 14} == part["law"]["missing"]["args"]
     assert part["law"]["run"] == "tokentape sweep 'o'\"'\"'paper; rm' --context 64..1024"
+
+
+@pytest.mark.parametrize(("n", "per"), [(12, 10), (40, 100), (300, 1000)])
+def test_what_context_costs_is_told_for_about_as_many_tokens_as_were_measured(n, per):
+    sentence = time_part(taped(lawful(n, slope=40_000)), 0)["law"]["sentence"]
+    args = sentence["args"]
+    assert sentence["key"].startswith("page_time.law_context")
+    assert (args["per"], args["first"], args["last"]) == (per, 9, 8 + n)
+    assert args["value"] in {duration(value * per) for value in range(39_500, 40_501, 10)}
+
+
+def test_where_no_step_came_after_the_prompt_nothing_is_said_of_steps():
+    part = time_part(taped([], config=CONFIG), 0)
+    assert part["caption"]["key"] == "page_time.caption_prefill_only"
+    assert part["late_caption"]["key"] == "page_time.late_no_steps"
+    assert part["floor"]["missing"]["key"] == "page_time.no_floor", "the configuration is there: it lacks steps"
+    one = time_part(taped([2 * MS]), 0)
+    assert said(message_of(one["caption"])) == "One step after the prompt: step 1 took 2.00 ms on the host's clock."
+
+
+def test_a_prefill_is_told_of_one_prompt_of_several_and_of_given_text():
+    def told(rows: int, reason: str = "stop", passes: int = 1) -> str:
+        lines = [Line(40 * MS, [Said(row, 1, b"a") for row in range(rows)], n_in=7 * rows)] * passes
+        lines = [replace(line, kind="prefill") for line in lines]
+        tape = paper(Take(lines, reason, prompts=("x",) * rows))
+        return said(message_of(time_part(tape, 0)["prefill"]["caption"]))
+
+    assert told(1).startswith("The prompt's 7 tokens were read in 40.0 ms")
+    assert told(3).startswith("The prompts of 3 sequences were read together, 21 tokens with their padding, in 40.0 ms")
+    assert told(1, "given", 4).startswith("7 given tokens were read in 40.0 ms")
+    assert told(1, "given", 4).endswith("the first of 4 such passes.")
 
 
 def test_steps_of_unknown_context_are_drawn_and_have_no_law():

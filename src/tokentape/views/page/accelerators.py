@@ -26,22 +26,29 @@ __all__ = ["Asked", "accelerators", "longest_request"]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request: so many tokens of prompt for each of ``batch`` sequences, and so many new ones. ``run`` is where it was made."""
+    """A request: so many tokens of prompt for each of ``batch`` sequences, and so many new ones. ``run`` is where it was made.
+
+    ``window`` are the positions that its cache kept, None for all of them; what is asked of other machines is without it.
+    """
 
     run: int
     context: int
     batch: int
     new_tokens: int
+    window: int | None = None
 
 
 def longest_request(tape: Tape) -> Asked | None:
-    """What the run with the longest sequences was asked; None where no prompt's length is known, or nothing was said."""
+    """What the run with the longest sequences was asked; None where no prompt's length is known, or nothing was generated."""
     found: list[Asked] = []
     for group in runs_of(tape):
+        if group[0].finish_reason == "given":
+            continue
         prompts = [trace.n_prompt for trace in group if trace.n_prompt]
         said = max(len(trace.tokens["step"]) for trace in group)
         if prompts and said:
-            found.append(Asked(group[0].run.number, max(prompts), len(group), said))
+            window = group[0].run.options.get("window")
+            found.append(Asked(group[0].run.number, max(prompts), len(group), said, window))
     return max(found, key=lambda one: (one.context + one.new_tokens, one.batch), default=None)
 
 

@@ -79,7 +79,8 @@ def record_command(tape: Tape, *, exact: bool = False) -> str | None:
     """``tokentape record MODEL PROMPT ...``, quoted for a shell; with ``exact`` also type, device and threads as they were.
 
     None where no such command says it all: another engine than transformers, several runs, text that was given and not generated,
-    a program's own prompts, rules that are made of more than a tape keeps, a tape without its words. A prompt that is long stands in a file that the reader names.
+    a program's own prompts, rules that are made of more than a tape keeps, a tape without its words. A
+    prompt that is long stands in a file that the reader names.
     """
     facts = tape.setting.facts
     if facts.get("engine") != "transformers" or len(tape.runs) != 1 or not tape.notes.get("text", True):

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.data.attention import AttentionSummary
-from tokentape.views.page.parts import Part, Unit, missing
-from tokentape.views.page.relevance import check_part, explain_command
+from tokentape.views.page.parts import Part, Unit
+from tokentape.views.page.relevance import check_part, unread
 from tokentape.views.page.rounding import rounded, short, whole
 from tokentape.words.catalogue import Message
 
@@ -41,7 +41,7 @@ def attention_part(trace: Trace, tape: Tape) -> Part:
     """The attention that a tape keeps of a trace."""
     found = summary_of(trace, tape)
     if found is None:
-        return missing(Message("page_attention.unseen"), explain_command(trace, tape, "--attention", "--all"))
+        return unread(Message("page_attention.unseen"), trace, tape, "--attention", "--all")
     return attention_shape(found)
 
 

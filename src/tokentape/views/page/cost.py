@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["cost_part"]
 
+_NEAR = 0.05
+"""Readings of the cache that are no farther from what was counted are told as a percentage of it."""
+
 
 def cost_part(tape: Tape) -> Part:
     """The part Cost of the page, as plain values: ``CostPart`` of ``web/src/document.ts``, or why there is none.
@@ -57,10 +60,14 @@ def cost_part(tape: Tape) -> Part:
         "runs": [run.as_dict() for run in runs],
         "left_out": _left_out(tape, runs),
         "memory": {"caption": _grown(memory).as_dict(), "runs": [run.as_dict() for run in memory]},
-        "accelerators": missing(Message("page_cost.no_request"))
+        "accelerators": missing(Message("page_cost.no_request_given" if _all_given(tape) else "page_cost.no_request"))
         if asked is None
         else {**accelerators(work, asked, span), "asked": _asked(asked, work).as_dict()},
     }
+
+
+def _all_given(tape: Tape) -> bool:
+    return bool(tape.traces) and all(trace.finish_reason == "given" for trace in tape.traces)
 
 
 def _with_rate(machine: Machine, work: ModelWork) -> Machine:
@@ -145,6 +152,8 @@ def _grown(memory: Sequence[RunMemory]) -> Message:
     }
     if np.all(ratios == 1):
         return Message("page_cost.grown_exact", told)
+    if (off := float(np.abs(ratios - 1).max())) < _NEAR:
+        return Message("page_cost.grown_near", {**told, "off": f"{off:.1%}"})
     return Message(
         "page_cost.grown", {**told, "least": number(float(ratios.min())), "most": number(float(ratios.max()))}
     )
@@ -152,6 +161,7 @@ def _grown(memory: Sequence[RunMemory]) -> Message:
 
 def _asked(asked: Any, work: ModelWork) -> Message:
     told = {"prompt": asked.context, "n": asked.new_tokens, "batch": asked.batch, "dtype": work.dtype_text}
+    found = Message("page_cost.asked", told)
     if work.tensor_parallel > 1:
-        return Message("page_cost.asked_parallel", {**told, "devices": work.tensor_parallel})
-    return Message("page_cost.asked", told)
+        found = Message("page_cost.asked_parallel", {**told, "devices": work.tensor_parallel})
+    return found if asked.window is None else Message("page_cost.asked_window", {"asked": found, "window": asked.window})

@@ -50,8 +50,8 @@ def _medians(runs: Sequence[RunWork], decode: bool) -> Marks | None:
     if not kept or not len(kept[0]):
         return None
     flops, moved, ns, share = kept
-    # of the step in the middle by its rate, so that the four belong together
-    middle = int(np.argsort(flops / ns)[len(ns) // 2])
+    # of the step in the middle by its time, which is the median that the part Time tells: the four belong together
+    middle = int(np.argsort(ns, kind="stable")[(len(ns) - 1) // 2])
     near = float(share[middle])
     return float(flops[middle]), float(moved[middle]), float(ns[middle]), None if np.isnan(near) else near
 
@@ -124,8 +124,8 @@ def _cache_per_token(work: ModelWork, memory: Sequence[RunMemory]) -> Iterator[P
 
 
 def _slope(run: RunMemory) -> float | None:
-    """Bytes that one more token of one sequence added, over the readings of a run; None with fewer than two contexts."""
-    rows = zip(run.cache, run.context, run.batch, strict=True)
+    """Bytes that one more position of one sequence added, over the readings of a run; None with fewer than two lengths."""
+    rows = zip(run.cache, run.held, run.batch, strict=True)
     known = [(cache, at, n) for cache, at, n in rows if cache is not None and at is not None]
     if len(known) < 2 or known[0][2] != known[-1][2] or known[-1][1] <= known[0][1]:
         return None
@@ -167,7 +167,8 @@ def _memory(work: ModelWork, memory: Sequence[RunMemory], asked: Asked | None) -
             "cache": bytes_text(round(needed.cache_bytes)),
             "rest": bytes_text(round(needed.activation_bytes)),
         }
-        yield _figure("peak_needed", peak, bytes_text(peak), "bytes", "modelled", Message("page_cost.peak_why", parts))
+        key = "peak_why" if asked.window is None else "peak_why_window"
+        yield _figure("peak_needed", peak, bytes_text(peak), "bytes", "modelled", Message(f"page_cost.{key}", parts))
 
 
 def _machine(machine: Machine, work: ModelWork) -> Iterator[Part]:

@@ -147,11 +147,15 @@ def _marks(rows: Ints, times: StepTimes, most: int) -> Iterator[Ints]:
 
 @dataclass(frozen=True)
 class RunMemory:
-    """Readings of one run: bytes after each ``step`` that has one, None where unavailable; ``modelled`` of the cache."""
+    """Readings of one run: bytes after each ``step`` that has one, None where unavailable; ``modelled`` of the cache.
+
+    ``held`` are the positions of a sequence that the cache has then: fewer than ``context`` behind a window.
+    """
 
     run: int
     step: list[int]
     context: list[int | None]
+    held: list[int | None]
     batch: list[int]
     cache: list[int | None]
     modelled: list[int | None]
@@ -160,7 +164,7 @@ class RunMemory:
 
     def as_dict(self) -> dict[str, Any]:
         """The same for the page."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "held"}
 
 
 def memory_of_runs(tape: Tape, work: ModelWork) -> list[RunMemory]:
@@ -176,11 +180,11 @@ def memory_of_runs(tape: Tape, work: ModelWork) -> list[RunMemory]:
             rows = rows[np.linspace(0, len(rows) - 1, MOST_READINGS).round().astype(int)]
         context, batch = whole(columns["context"][rows]), np.asarray(columns["batch"])[rows].tolist()
         dropped = columns["dropped"][rows].filled(0).tolist()
+        held = [None if at is None else at - gone for at, gone in zip(context, dropped, strict=True)]
         modelled = [
-            None if at is None else round(work.cache_bytes(at - gone, n))
-            for at, gone, n in zip(context, dropped, batch, strict=True)
+            None if at is None else round(work.cache_bytes(at, n)) for at, n in zip(held, batch, strict=True)
         ]
         cache, rss, device = (whole(columns[name][rows]) for name in names)
         steps = np.asarray(columns["index"])[rows].tolist()
-        found.append(RunMemory(int(number), steps, context, batch, cache, modelled, rss, device))
+        found.append(RunMemory(int(number), steps, context, held, batch, cache, modelled, rss, device))
     return found

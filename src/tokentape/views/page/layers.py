@@ -11,8 +11,8 @@ import numpy.typing as npt
 from tokentape.data.attention import AttentionSummary
 from tokentape.data.layers import DirectAttribution, Lens
 from tokentape.views.page.attention import summary_of
-from tokentape.views.page.parts import Part, Unit, missing
-from tokentape.views.page.relevance import check_part, explain_command
+from tokentape.views.page.parts import Part, Unit
+from tokentape.views.page.relevance import check_part, unread
 from tokentape.views.page.rounding import short, whole
 from tokentape.views.page.symbols import drawn_alone
 from tokentape.words.catalogue import Message
@@ -38,7 +38,7 @@ def layers_part(trace: Trace, tape: Tape) -> Part:
     lens, direct = _lens_of(trace, tape), _direct_of(trace, tape)
     attention = summary_of(trace, tape)
     if lens is None and direct is None and attention is None:
-        return missing(Message("page_layers.unread"), explain_command(trace, tape, "--lens", "--all"))
+        return unread(Message("page_layers.unread"), trace, tape, "--lens", "--all")
     return {
         "lens": _or_missing(None if lens is None else lens_shape(lens), "lens", trace, tape),
         "attention": _or_missing(None if attention is None else attention_entropy(attention), "attention", trace, tape),
@@ -49,7 +49,7 @@ def layers_part(trace: Trace, tape: Tape) -> Part:
 def _or_missing(found: Part | None, kind: str, trace: Trace, tape: Tape) -> Part:
     if found is not None:
         return found
-    return missing(Message(f"page_layers.no_{kind}"), explain_command(trace, tape, f"--{kind}", "--all"))
+    return unread(Message(f"page_layers.no_{kind}"), trace, tape, f"--{kind}", "--all")
 
 
 def _lens_of(trace: Trace, tape: Tape) -> Lens | None:

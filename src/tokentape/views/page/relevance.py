@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
 
-__all__ = ["CELLS", "check_part", "explain_command", "explained", "method_note", "relevance_part"]
+__all__ = ["CELLS", "check_part", "explained", "method_note", "relevance_part", "unread"]
 
 CELLS = 100_000
 """Cells of one explanation that a page holds; of a larger one each row keeps its largest."""
@@ -33,7 +33,7 @@ def relevance_part(trace: Trace, tape: Tape, explanations: Sequence[Explanation]
     """The explanations of a trace, in the order of the tape; ``explanations`` are those to choose from where they are at hand."""
     of_it = [one for one in (tape.explanations if explanations is None else explanations) if one.trace == trace.number]
     if not of_it:
-        return missing(Message("page_attention.unexplained"), explain_command(trace, tape, "--all"))
+        return unread(Message("page_attention.unexplained"), trace, tape, "--all")
     return {"explanations": [explained(one, trace, tape) for one in of_it]}
 
 
@@ -70,11 +70,41 @@ def explained(found: Explanation, trace: Trace, tape: Tape, *, cells: int = CELL
     }
 
 
-def explain_command(trace: Trace, tape: Tape, *flags: str) -> str:
-    """The command that explains a trace, with the tape by its name alone: a page may be handed on."""
+def unread(what: Message, trace: Trace, tape: Tape, *flags: str) -> Part:
+    """What stands where no replay was made: the command that makes one, with the tape by its name alone as a page may be handed on.
+
+    Where the tape cannot be played back it says why in place of a command that would be refused.
+    """
+    if (why := _no_replay(trace)) is not None:
+        return missing(Message("page_attention.and_why", {"what": what, "why": Message(f"page_attention.no_replay.{why}")}))
     name = "FILE" if tape.path is None else shlex.quote(tape.path.name)
-    which = ["--trace", str(trace.number)] if trace.number else []
-    return " ".join(["tokentape", "explain", name, *flags, *which])
+    words = ["tokentape", "explain", name, *flags, *(["--trace", str(trace.number)] if trace.number else [])]
+    if tape.setting.facts.get("engine") not in (None, "transformers"):
+        words += ["--model", "MODEL"]
+    if not np.ma.count(trace.tokens["logprob"]):
+        words.append("--unchecked")
+        what = Message("page_attention.and_why", {"what": what, "why": Message("page_attention.no_logprobs")})
+    return missing(what, " ".join(words))
+
+
+def _no_replay(trace: Trace) -> str | None:
+    """Why no model can read again what was read: as ``tokentape explain`` refuses it."""
+    if trace.prompt_ids is None or np.ma.getmaskarray(trace.tokens["id"]).any():
+        return "no_ids"
+    if not trace.n_prompt:
+        return "no_prompt"
+    if np.ma.filled(trace.steps["dropped"], 0).max(initial=0) > 0 or _windows(trace) > 1:
+        return "window"
+    return None
+
+
+def _windows(trace: Trace) -> int:
+    """The windows in which a text was scored: 1 of one that was read at once, or generated."""
+    options = trace.run.options.get("score")
+    documents = options.get("documents") if isinstance(options, Mapping) else None
+    if not isinstance(documents, Sequence) or trace.row >= len(documents):
+        return 1
+    return int(documents[trace.row].get("n_windows") or 1)
 
 
 def check_part(check: ReplayCheck | None) -> Part:
