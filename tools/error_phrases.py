@@ -24,8 +24,8 @@ from tokentape import errors
 from tokentape.words.refusals import LETTERS, letters, templates
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "tokentape"
-FOREIGN = SOURCE / "words" / "errors" / "click.toml"
-"""The sentences of another package, which are not in our code."""
+FOREIGN = SOURCE / "words" / "errors" / "foreign.toml"
+"""Sentences of others: they are not in our code."""
 CLASSES = {name for name, value in vars(errors).items() if isinstance(value, type) and issubclass(value, Exception)}
 SHOWN = ("phrase", "say")
 """Functions that show an error, and make none."""
@@ -35,7 +35,9 @@ _START = re.compile(
     r"(tokentape( [a-z]+)?|make [a-z-]+|pip install|uv [a-z]+|ls|python -m [a-z_.]+|[A-Z_]+=\S+)(?=\s|$)"
 )
 _WORD = re.compile(r"[a-z]+[,;:.)]*|[(]\S*|\S+[,;:]|[A-Z][a-z]+\b.*")
-"""What may be a word of a sentence: in lower case, in brackets, before a comma, or the first of a sentence."""
+_JOINING = {"and", "has", "in", "is", "of", "or", "to", "with", "without"}
+"""Words that are the value of no option."""
+XX lower case, in brackets, before a comma, or the first of a sentence."""
 
 
 def is_command(text: str) -> bool:

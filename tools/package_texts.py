@@ -23,6 +23,8 @@ PLACE = "\0"
 """Stands in a text for what the code fills in; no message has this character of itself."""
 
 LONGEST_WAY = 4
+MOST_HOPS = 2
+"""From a parameter in a place of a text to that of the caller, to that of its caller."""
 
 OWN_LETTERS = 5
 """A text with fewer letters outside of its places is found with what may fill them instead: ``f"{keyword}: {why}"``."""
@@ -84,7 +86,7 @@ class Package:
         self._modules = {}
         self._calls: dict[str, list[tuple[ast.Call, Scope]]] = {}
         self._raised: dict[str, list[tuple[ast.expr, Scope]]] = {}
-        self._fields: dict[str, list[tuple[Module, str, int]]] = {}
+        self._fields: dict[str, list[tuple[Module, str, int, str]]] = {}
         self._set: dict[tuple[Module, str], list[tuple[ast.expr, Scope]]] = {}
         self._assigned: dict[Function, dict[str, list[Value]]] = {}
         self._known: dict[tuple[int, Way, int], set[str]] = {}
@@ -113,11 +115,11 @@ class Package:
                 inner = Scope(module, (child, *scope.functions))
             elif isinstance(child, ast.ClassDef):
                 module.classes[child.name] = child
-                names = [
-                    s.target.id for s in child.body if isinstance(s, ast.AnnAssign) and isinstance(s.target, ast.Name)
-                ]
-                for i, name in enumerate(names):
-                    self._fields.setdefault(name, []).append((module, child.name, i))
+                fields = [s for s in child.body if isinstance(s, ast.AnnAssign)]
+                for i, one in enumerate(fields):
+                    self._fields.setdefault(_name(one.target), []).append(
+                        (module, child.name, i, _name(one.annotation))
+                    )
             elif isinstance(child, ast.ImportFrom) and child.module:
                 for alias in child.names:
                     module.imports[alias.asname or alias.name] = (child.module, alias.name)
@@ -149,6 +151,8 @@ class Package:
                 yield from self._of_f_string(node, scope)
             case ast.BinOp(op=ast.Add()) if not path:
                 yield from self._joined([node.left, node.right], scope)
+            case ast.BinOp(op=ast.Mult(), left=ast.Constant(value=str(text))) if not path:
+                yield from ("", text)
             case ast.BinOp(op=ast.Add() | ast.BitOr()):
                 yield from self._all((node.left, node.right), scope, path)
             case ast.IfExp():
@@ -197,12 +201,18 @@ class Package:
                 continue
             within: list[str] = []
             if isinstance(part, ast.FormattedValue) and part.conversion == -1 and part.format_spec is None:
-                named = isinstance(part.value, ast.Name) and own < OWN_LETTERS
+                named = (
+                    own < OWN_LETTERS
+                    if isinstance(part.value, ast.Name)
+                    else not own and isinstance(part.value, ast.Attribute)
+                )
                 texts = self._of(part.value, replace(scope, inside=max(scope.inside, int(not named))), ())
-                within = sorted(text for text in texts if _says(text, part.value) or (named and any(c.isalpha() for c in text)))
+                within = sorted(text for text in texts if _says(text, part.value))
                 within += [""] if within and "" in texts else []
-            ways.append(within if within and own < OWN_LETTERS else [PLACE])
-            if own >= OWN_LETTERS:
+                within += [PLACE] if within and own < OWN_LETTERS and len(within) < len(texts) else []
+            apart = own >= OWN_LETTERS or _is_list(part)
+            ways.append(within if within and not apart else [PLACE])
+            if apart:
                 yield from within
         yield from ("".join(way) for way in itertools.islice(itertools.product(*ways), 400))
 
@@ -234,7 +244,7 @@ class Package:
             values = self._names_of(function).get(name, [])
             for value in values:
                 yield from self._of(value.expression, here, (*value.path, *path))
-            if name in _parameters(function) and scope.inside < 2:
+            if name in _parameters(function) and scope.inside <= MOST_HOPS:
                 yield from self._of_parameter(name, function, here, path)
             if values or name in _parameters(function):
                 return
@@ -258,7 +268,7 @@ class Package:
         place = names.index(name) - method
         yield from self._all([_defaults(function).get(name)], replace(scope, functions=scope.functions[1:]), path)
         for call, where in self._callers(function, scope.module, method):
-            where = replace(where, inside=2 * scope.inside)
+            where = replace(where, inside=scope.inside and scope.inside + 1)
             positional = [*function.args.posonlyargs, *function.args.args]
             if 0 <= place < min(len(call.args), len(positional) - method):
                 yield from self._of(call.args[place], where, path)
@@ -280,7 +290,7 @@ class Package:
     def _of_attribute(self, node: ast.Attribute, scope: Scope, path: Way) -> Iterator[str]:
         """A field or property of a value of the package. What an error says (``error.why``) is found where that is raised."""
         name = node.attr
-        for module, owner, place in self._fields.get(name, []):
+        for module, owner, place, kind in self._fields.get(name, []):
             if not self._is_here(owner, scope.module, module):
                 continue
             for call, where in self._calls.get(owner, []):
@@ -288,6 +298,9 @@ class Package:
                     if place < len(call.args) and not any(isinstance(a, ast.Starred) for a in call.args[: place + 1]):
                         yield from self._of(call.args[place], where, path)
                     yield from self._all([word.value for word in call.keywords if word.arg == name], where, path)
+            for told, where in module.functions.get("__str__", []) if kind in module.classes else ():
+                if told in module.classes[kind].body:
+                    yield from self._returned(told, where, path)
         for value, where in self._set.get((scope.module, name), []):
             yield from self._of(value, where, path)
         if isinstance(node.value, ast.Name) and node.value.id == "self":
@@ -334,8 +347,9 @@ class Package:
                 if isinstance(of, ast.Call) and getattr(of.func, "attr", "") == "split":
                     assert isinstance(of.func, ast.Attribute)
                     yield from self._of(of.func.value, scope, ())
-                elif by == "; ":
-                    yield from self._of(of, scope, ("each",))
+                else:
+                    found = self._of(of, scope, ("each",))
+                    yield from (text for text in found if by == "; " or " " in text.strip())
             case ast.Call(func=ast.Attribute(attr="format", value=of)) if not path:
                 yield from (_SLOT.sub(PLACE, text) for text in self._of(of, scope, ()))
             case ast.Call(func=ast.Attribute(attr=name, value=of)) if name in _SAME and not path:
@@ -401,6 +415,13 @@ def _gives_text(function: Function, module: Module) -> bool:
         return False
     named = [value for node in ast.walk(function.returns) for value in module.names.get(_name(node), [])]
     return any("str" in ast.unparse(one) for one in (function.returns, *(value.expression for value in named)))
+
+
+def _is_list(part: ast.expr) -> bool:
+    """Whether what fills a place is joined from several, each with a form of its own."""
+    return (
+        isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Call) and _name(part.value.func) == "join"
+    )
 
 
 def _is_cut(node: ast.expr) -> bool:

@@ -37,13 +37,15 @@ def served(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("said", BEGINNINGS.values(), ids=BEGINNINGS)
 def test_who_does_not_say_what_he_wants_is_let_go(served, said):
-    with socket.create_connection(("127.0.0.1", served.gate.port), timeout=30) as connection:
-        with contextlib.suppress(ConnectionError):
-            for part in said:
-                connection.sendall(part)
-                time.sleep(SECONDS / 4)  # each of them begins no new count
-            while connection.recv(65536):  # returns where the other side has closed; else the timeout raises
-                pass
+    with (
+        socket.create_connection(("127.0.0.1", served.gate.port), timeout=10) as connection,
+        contextlib.suppress(ConnectionError),
+    ):
+        for part in said:
+            connection.sendall(part)
+            time.sleep(SECONDS / 4)  # each of them begins no new count
+        while connection.recv(65536):  # returns where the other side has closed; else the timeout raises
+            pass
 
 
 def test_who_is_being_told_of_changes_stays(served):

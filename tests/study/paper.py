@@ -36,10 +36,10 @@ def step(ms: float, n_tokens: int, **more: Any) -> Line:
     return Line(round(ms * MS), [said() for _ in range(n_tokens)], **more)
 
 
-def paper(*takes: Take) -> Tape:
+def paper(*takes: Take, **facts: Any) -> Tape:
     """One tape of several runs, one after another on one clock that starts at 0."""
     clock = FakeClock()
-    sources = [ScriptedSource(take.script, clock) for take in takes]
+    sources = [ScriptedSource(take.script, clock, **({"facts": facts} if facts else {})) for take in takes]
     recorder = Recorder(None, sources[0].setting(), tier("distribution", 5), clock, origin=clock.mark())
     with recorder:
         for take, source in zip(takes, sources, strict=True):

@@ -45,16 +45,23 @@ def two(monkeypatch):
         "no {0} in {1}": "{1} 中没有 {0}",
         "no step {0}": "没有第 {0} 步",
         "no step {0}: {1}": "没有第 {0} 步：{1}",
-        "{0} of {1}": "!",
+        "{0}: {1}": "!",
+        "{0} is {1}": "{0} 为 {1}",
+        "a word": "单词",
+        "a whole number": "整数",
         "it has none": "一个也没有",
         "{0} is empty": "{0} 为空",
         "the file": "该文件",
+        "{0} is not finite": "{0} 含有非有限的数",
         "did you mean {0}?": "是不是想写 {0}？",
     }
+    found = (refusals._compiled, refusals._whole, refusals._in_parts)
     monkeypatch.setattr(refusals, "templates", lambda: table)
-    refusals._compiled.cache_clear()
+    for kept in found:
+        kept.cache_clear()
     yield
-    refusals._compiled.cache_clear()
+    for kept in found:
+        kept.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -63,10 +70,15 @@ def two(monkeypatch):
         ("no step 3", "没有第 3 步"),
         ("no step 3 in x.tape", "没有第 3 in x.tape 步"),  # of two that fit, the one with more words of its own
         ("no a\nb in x", "x 中没有 a\nb"),
-        ("a of b", "a of b"),  # two letters are no template
+        ("seed is 1.5", "seed 为 1.5"),
+        ("seed is wrong", "seed is wrong"),  # a short template takes no English word
+        ("seed is a word or a whole number", "seed 为单词 或 整数"),
+        ("seed is a=b", "seed 为 a=b"),
+        ("--seed 1 or 2", "--seed 1 或 2"),
+        ("seed is 'wrong'", "seed 为 'wrong'"),
         ("", ""),
         ("'a few words' is empty", "'a few words' 为空"),
-        ("the file is empty", "该文件 为空"),
+        ("the file is empty", "该文件为空"),
         ("did you mean --top or --last?", "是不是想写 --top 或 --last？"),
         ("did you mean top-k, or last?", "是不是想写 top-k 或 last？"),
     ],
@@ -105,6 +117,11 @@ def test_a_sentence_without_a_form_stays_english_as_a_whole(two, english):
 )
 def test_a_text_of_several_parts_is_told_part_by_part(two, english, chinese):
     assert refusal(english, "zh") == chinese
+
+
+def test_a_long_or_a_hostile_text_takes_no_time(two):
+    for text in ("a: b; c (d), e or f. " * 90, "no step " * 200, "no step 3; " * 100, "x" * 100_000):
+        assert refusal(text, "zh")
 
 
 def test_what_click_says_of_a_command_line_has_its_form():

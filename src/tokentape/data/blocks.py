@@ -254,6 +254,8 @@ def _decoded(series: str, blob: bytes, version: int) -> npt.NDArray[np.void]:
     while at < len(blob):
         (n,) = struct.unpack_from("<I", blob, at)
         at += 4
+        if n > 1 and len(blob) - at < 8 * n:  # several rows differ by index, position or trace, of 8 bytes each
+            raise ValueError(f"{n} {series}s in {len(blob) - at} bytes")
         rows = np.zeros(n, _OWNED[series])
         records = rows["record"]
         for place, (name, code) in enumerate(_COLUMNS[series]):
@@ -284,10 +286,9 @@ def read_blocks(
     version: int = SCHEMA_VERSION,
     earlier: Blocks = NO_BLOCKS,
 ) -> Blocks:
-    """What the blocks of a run say up to step ``last``, written under that schema ``version``.
+    """What the blocks of a run, of schema ``version``, say up to step ``last``; raises ValueError for a damaged one.
 
-    ``earlier`` is what they said before: where these blocks are still there, only those after them are read. Raises
-    ValueError for a damaged block.
+    ``earlier`` is what they said before: where these blocks are still there, only those after them are read.
     """
     span = _span(connection, run, last)
     known = earlier if earlier.span[:2] == span[:2] and earlier.span[2] <= span[2] else NO_BLOCKS

@@ -18,6 +18,11 @@ BATCH = 32768
 """Rows unpacked at once: enough that numpy's cost for each call does not count, few enough for the processor's cache."""
 
 
+_CELLS, _EMPTY = 1 << 26, 16
+"""Candidates as a matrix have no more cells than so many, or than so many for each candidate: that of one token must not make the
+rows of all others as long."""
+
+
 def batched(parts: Iterable[npt.NDArray[np.void]]) -> Iterable[npt.NDArray[np.void]]:
     """Join small arrays into arrays of about :data:`BATCH` rows."""
     waiting: list[npt.NDArray[np.void]] = []
@@ -96,6 +101,8 @@ def candidates_of(counts: npt.NDArray[np.uint32], flat: npt.NDArray[np.void]) ->
     if total != len(flat):
         raise ValueError(f"{len(flat)} candidates, {total} announced")
     shape = (len(counts), int(counts.max(initial=0)))
+    if shape[0] * shape[1] > max(_CELLS, _EMPTY * total):
+        raise ValueError(f"{total} candidates of {shape[0]} tokens, {shape[1]} of them of one")
     ids = np.empty(shape, flat.dtype["id"].newbyteorder("="))
     logprob = np.empty(shape, flat.dtype["logprob"].newbyteorder("="))
     if total == ids.size:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from tokentape.data.control import Decision, Effect, Outcome, RuleHead
 from tokentape.data.json_text import as_json
 from tokentape.data.schema import EFFECT_COLUMNS
 from tokentape.data.trace import Columns
+from tokentape.data.untrusted import from_json, of_kinds
 from tokentape.errors import UsageError
 
 __all__ = [
@@ -85,7 +85,7 @@ def forget(connection: sqlite3.Connection, run: int, traces: Sequence[tuple[int]
 def read_rules(connection: sqlite3.Connection, run: int) -> tuple[RuleHead, ...]:
     """The rules of a run, in order."""
     rows = connection.execute("select number, name, description from rule where run = ? order by number", (run,))
-    return tuple(RuleHead(number, name, json.loads(description)) for number, name, description in rows)
+    return tuple(RuleHead(number, name, from_json(description, dict)) for number, name, description in rows)
 
 
 def read_effects(connection: sqlite3.Connection, trace: int, last: int) -> Columns:
@@ -112,10 +112,16 @@ def read_decisions(connection: sqlite3.Connection, trace: int, n: int) -> tuple[
         "select position, rule, action, start, stop, reason, shown from decision where trace = ? order by number limit ?",
         (trace, n),
     )
-    return tuple(Decision(*row) for row in rows)
+    return tuple(Decision(*_kinds(trace, row, (int, int, str, int, int, str, str))) for row in rows)
+
+
+def _kinds(trace: int, row: tuple[Any, ...], kinds: tuple[type, ...]) -> tuple[Any, ...]:
+    of_kinds(f"trace {trace}", row, kinds)
+    return row
 
 
 def read_outcomes(connection: sqlite3.Connection, trace: int) -> tuple[Outcome, ...]:
     """How the constraints of a trace ended."""
     rows = connection.execute("select rule, name, valid, why from outcome where trace = ? order by rule", (trace,))
-    return tuple(Outcome(rule, name, None if valid is None else bool(valid), why) for rule, name, valid, why in rows)
+    found = (_kinds(trace, row, (int, str, int, str)) for row in rows)
+    return tuple(Outcome(rule, name, None if valid is None else bool(valid), why) for rule, name, valid, why in found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,8 +21,10 @@ from tokentape.data.packing import AT_STEP, ENDLESS, OWNER, Part, bytes_of, part
 from tokentape.data.reading import Reading
 from tokentape.data.reading_rows import read_reading
 from tokentape.data.relevance import read_explanation
+from tokentape.data.request import FINISH_REASONS
 from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE, READ_SINCE
-from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Symbols
+from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Symbols, Trace
+from tokentape.data.untrusted import from_json, of_kinds
 
 __all__ = ["Reader"]
 
@@ -120,9 +121,18 @@ class Reader:
         """One run, its options parsed."""
         with understood(self._database.name):
             _, start_ns, options, seed, n_traces, finished, *_ = self.runs[number]
-            return RecordedRun(
-                number, start_ns, json.loads(options), seed, n_traces, bool(finished), self._rules(number)
-            )
+            of_kinds(f"run {number}", (start_ns, options, seed, n_traces), (int, str, int, int))
+            asked = from_json(options, dict)
+            return RecordedRun(number, start_ns, asked, seed, n_traces, bool(finished), self._rules(number))
+
+    def trace(self, number: int) -> Trace:
+        """One trace, which reads the rest of itself later."""
+        with understood(self._database.name):
+            _, run, row, n_prompt, reason, _ = self.traces[number]
+            of_kinds(f"trace {number}", (run, row, n_prompt, reason), (int, int, int, str))
+            if reason is not None and reason not in FINISH_REASONS:
+                raise ValueError(f"trace {number} ended by {reason!r:.40}")
+            return Trace(number, self.run(run), row, n_prompt, reason, self)
 
     def _rules(self, run: int) -> tuple[RuleHead, ...]:
         if run not in self._ruled:
@@ -156,9 +166,10 @@ class Reader:
         """Text and ids of a trace's prompt."""
         with understood(self._database.name):
             ((text, ids),) = self._database.rows("select prompt_text, prompt_ids from trace where number = ?", (trace,))
+            of_kinds(f"trace {trace}", (text, ids), (str, str))
             if ids is None:
                 return text, None
-            array = np.array(json.loads(ids), dtype=np.int64)
+            array = np.array(from_json(ids, list), dtype=np.int64).reshape(-1)
             array.flags.writeable = False
             return text, array
 
@@ -176,6 +187,8 @@ class Reader:
         """The vocabulary entries that occur in the tape, by id."""
         with understood(self._database.name):
             rows = self._database.rows("select id, token, bytes, special from piece order by id")
+            for row in rows:
+                of_kinds("a piece", row, (int, str, bytes, int))
             return {i: Piece(i, token, raw, bool(special)) for i, token, raw, special in rows}
 
     def _parts(self, series: str, owners: list[int], *, symbols: bool) -> Iterator[Part]:

@@ -23,6 +23,9 @@ __all__ = ["put_reading", "read_reading"]
 
 LEVEL = 1
 
+MOST_LISTS = 1 << 23
+"""Lists in a reading: an empty one has two letters, and takes thirty times that in memory."""
+
 
 def put_reading(connection: sqlite3.Connection, reading: Reading) -> int:
     """Write one reading and return its number, within the caller's transaction; what it covers it replaces.
@@ -31,7 +34,7 @@ def put_reading(connection: sqlite3.Connection, reading: Reading) -> int:
     """
     question = dict(reading.question)
     body = as_json(reading.found.to_dict(), f"a reading of {reading.kind}").encode()
-    if len(body) > LONGEST_VALUE:
+    if len(body) > LONGEST_VALUE or _lists(body) > MOST_LISTS:
         raise UsageError(
             f"{reading.kind} at {len(question['positions']):,} positions is too much for a tape",
             why=f"written down it has {len(body):,} bytes, and a value of a tape {LONGEST_VALUE:,} at most",
@@ -97,7 +100,13 @@ def _inflated(body: bytes) -> bytes:
         raise ValueError(str(error)) from error
     if not inflating.eof or inflating.unused_data:
         raise ValueError("the body is cut short, too long, or followed by something else")
+    if _lists(text) > MOST_LISTS:
+        raise ValueError(f"the body has {_lists(text):,} lists")
     return text
+
+
+def _lists(text: bytes) -> int:
+    return text.count(b"[") + text.count(b"{")
 
 
 def _refuse(word: str) -> float:

@@ -19,12 +19,16 @@ import numpy.typing as npt
 
 from tokentape.data.explanation import Explanation, ReplayCheck, Source
 from tokentape.data.json_text import as_json
+from tokentape.data.untrusted import of_kinds
 from tokentape.errors import UsageError
 
 __all__ = ["put_explanation", "read_explanation"]
 
 _QUESTION = ("trace", "method", "options", "kind", "together", "targets", "foil_ids", "sources")
 """Columns that tell what was asked: an answer to the same question takes the place of the older one."""
+
+_KINDS = {"trace": int, "method": str, "kind": str, "together": int, "cpu_ns": int}
+"""Columns that are no JSON, which is parsed."""
 
 _ANSWER = ("target_ids", "replay_check", "passes", "cpu_ns", "made", "notes")
 
@@ -80,6 +84,7 @@ def read_explanation(connection: sqlite3.Connection, number: int) -> Explanation
     if found is None:
         raise ValueError(f"explanation {number} is not there")
     head = dict(zip(names, found, strict=True))
+    of_kinds(f"explanation {number}", [head[name] for name in _KINDS], list(_KINDS.values()))
     rows = connection.execute(
         "select row, value, ledger, relevance from relevance where explanation = ? order by row", (number,)
     ).fetchall()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import json
 import os
 import shutil
 import sqlite3
@@ -23,7 +22,7 @@ from tokentape.data.reading import Reading, ReadingKind
 from tokentape.data.schema import APPLICATION_ID, SCHEMA_VERSION, SERIES
 from tokentape.data.setting import Setting
 from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Trace
-from tokentape.data.untrusted import refuse_strange_schema
+from tokentape.data.untrusted import from_json, refuse_strange_schema
 from tokentape.data.verification import Problem, check
 from tokentape.display import Displayed
 from tokentape.errors import DamagedTape, NewerTape, NotATape, TapeError, TapeExists, UsageError
@@ -103,9 +102,9 @@ class Tape(Displayed):
         with understood(self._database.name), self._database.snapshot() as connection:
             # An explanation that was added meanwhile may have brought the file up to date.
             (self._version,) = connection.execute("pragma user_version").fetchone()
-            values = {key: json.loads(value) for key, value in connection.execute("select key, value from tape")}
+            values = {key: from_json(value) for key, value in connection.execute("select key, value from tape")}
             facts = connection.execute("select name, value from setting").fetchall()
-            self.setting = Setting({name: json.loads(value) for name, value in facts})
+            self.setting = Setting({name: from_json(value) for name, value in facts})
         stored = values.get("state")
         self.state: str = stored if stored in ("complete", "partial") else "recording" if live else "partial"
         self.notes: Mapping[str, Any] = MappingProxyType({k: v for k, v in values.items() if k not in OWN_KEYS})
@@ -135,13 +134,7 @@ class Tape(Displayed):
     def traces(self) -> Sequence[Trace]:
         """The traces in order; ``tape.traces[i].number == i``."""
         if self._traces is None:
-            reader = self.reader
-
-            def make(number: int) -> Trace:
-                _, run, row, n_prompt, reason, _ = reader.traces[number]
-                return Trace(number, reader.run(run), row, n_prompt, reason, reader)
-
-            self._traces = Numbered(list(reader.traces), make, "trace")
+            self._traces = Numbered(list(self.reader.traces), self.reader.trace, "trace")
         return self._traces
 
     @property

@@ -1,4 +1,5 @@
-"""What a file of somebody else must not have: all by which SQLite, asked for rows, would do more than read them.
+"""What a file of somebody else must not have: all by which SQLite, asked for rows, would do more than read them, and values of
+another kind than those of a tape.
 
 A view, a virtual table or a computed column in the place of what a tape has computes what it likes when it is read, without
 end if it likes; a trigger does when something is added. A journal that names another file has that file deleted.
@@ -7,16 +8,20 @@ end if it likes; a trigger does when something is added. A journal that names an
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import os
 import shlex
 import sqlite3
 import stat
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokentape.data.catalogue import TABLES
 from tokentape.errors import DamagedTape
 
-__all__ = ["read_tables_alone", "refuse_strange_company", "refuse_strange_schema"]
+__all__ = ["from_json", "of_kinds", "read_tables_alone", "refuse_strange_company", "refuse_strange_schema"]
 
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 """The last bytes of a journal that names another, that of a transaction over several files."""
@@ -80,3 +85,27 @@ def _names_another(journal: Path) -> bool:
 def _strange(path: Path, why: str, place: Path) -> DamagedTape:
     fix = f"rm {shlex.quote(str(place))}  # if you know the tape to be whole; else take both again from a copy"
     return DamagedTape(f"{path} is damaged", why=why, fix=fix)
+
+
+def of_kinds(where: str, row: Sequence[Any], kinds: Sequence[type]) -> None:
+    """Raise ValueError where a value of a row is neither null nor of its kind: a column of SQLite takes whatever it is given."""
+    for value, kind in zip(row, kinds, strict=True):
+        if value is not None and type(value) is not kind:
+            raise ValueError(f"{where} has {value!r:.40}, where a value is {kind.__name__}")
+
+
+def from_json(text: str, kind: type = object) -> Any:
+    """What JSON says, as a tape writes it: raises ValueError for NaN, infinity, and what is not of the kind asked for."""
+    value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    if not isinstance(value, kind):
+        raise ValueError(f"{text:.40} is no {kind.__name__}")
+    return value
+
+
+def _refuse(word: str) -> float:
+    raise ValueError(f"{word} is no number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _refuse(digits)

@@ -60,6 +60,7 @@ def export(
     A tape that is growing is exported as it is now. Raises UsageError, TapeExists, MissingExtra before any work is
     done; the errors of :func:`~tokentape.data.tape.open_tape`; RecordingError where the disk is full.
     """
+    from tokentape.data.doubt import in_doubt
     from tokentape.data.tape import open_tape
 
     if to not in FORMATS:
@@ -79,7 +80,8 @@ def export(
     _refuse(tape, place, to, overwrite)
     chosen = chosen_traces(tape, traces)
     wordy = to != "otlp" if text is None else text
-    files = _written(tape, chosen, place, to, text=wordy, tokens=tokens, withheld=withheld)
+    with in_doubt(tape):
+        files = _written(tape, chosen, place, to, text=wordy, tokens=tokens, withheld=withheld)
     return Exported(to, place, tuple(files), wordy, len(chosen), sum(one.stat().st_size for one in files))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from tokentape.data.doubt import in_doubt
 from tokentape.data.tape import open_tape
 from tokentape.server.following import look, settled_form
 from tokentape.server.rows import moment_of
@@ -57,7 +58,8 @@ class Pages:
 
     def moment(self, tape: Tape, settled: str) -> Moment:
         """The rows of an open tape."""
-        return moment_of(tape, settled, withheld=self._asked.withheld)
+        with in_doubt(tape):
+            return moment_of(tape, settled, withheld=self._asked.withheld)
 
     def document(self, tape: Tape, mark: Mark) -> dict[str, Any]:
         """The document of an open tape as it is at a mark."""

@@ -22,39 +22,63 @@ template from taking a sentence that it does not mean:
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
+from typing import NamedTuple
 
 from tokentape.words.catalogue import Lang
 
 __all__ = ["LETTERS", "letters", "refusal", "templates"]
 
-LETTERS = 4
+LETTERS = 2
 """A template with fewer letters outside of its places would fit nearly everything, and is none."""
+
+SHORT = 4
+"""A template with fewer letters than these is short: ``{0} is {1}``."""
+
+LONGEST, MOST_PARTS = 600, 16
+"""A text with more characters, or of more parts, quotes something long, and stays as it is: to look at it would take long."""
 
 _PLACE = re.compile(r"\{(\d+)\}")
 _COLON = re.compile(r": (?:\{\d+\} )*$")
 _JOINT = re.compile(r"; |: | \((?=[^()]*\)$)")
 _SENTENCE = re.compile(r"(?<![\w./-])(?:(?:an?|at|is|no|not|of|the|what) |[a-z]+ [a-z]+(?![\w./-]))")
-_LIST = re.compile(r",? (?:or|and) |, ")
+_WORD = re.compile(r"(?<![\w./=-])[a-z]{2,}(?![\w./=-])")
+_LIST = re.compile(r"(,? or |,? and |, )")
+_PARTS = {"; ": "{0}；{1}", ": ": "{0}：{1}", " (": "{0}（{1}）"}
+_MARK = "\0"
+_CHINESE = "[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]"
+_SPACE = re.compile(f"(?<={_CHINESE}) {_MARK}(?={_CHINESE})|(?<={_CHINESE}){_MARK} (?={_CHINESE})")
+_JOINED = {"or": " 或 ", "and": " 和 ", "": "、"}
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\btokentape [a-z]+")
+
+
+class Place(NamedTuple):
+    """A place of a template. ``quoted``: it stands after a colon, with no more than other places between. Of a short template the
+    first place holds one name (``single``), and the others no word of English (``plain``).
+    """
+
+    number: int
+    quoted: bool = False
+    single: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
     """``pattern`` finds what fills the places of the English form; ``begin`` and ``end`` are the words before the first place and
-    after the last. ``places`` has for each, in the order they stand there, its number, and whether it stands after a colon, with
-    no more than other places between.
+    after the last.
     """
 
     begin: str
     end: str
     pattern: re.Pattern[str]
-    places: tuple[tuple[int, bool], ...]
+    places: tuple[Place, ...]
     chinese: str
 
 
@@ -83,62 +107,73 @@ def _compiled() -> tuple[Template, ...]:
 def _template(english: str, chinese: str) -> Template:
     parts = _PLACE.split(english)
     pattern = "".join(re.escape(part) if i % 2 == 0 else "(.*?)" for i, part in enumerate(parts))
+    short = letters(english) < SHORT
     places = tuple(
-        (int(number), before.endswith(": ")) for before, number in zip(parts[::2], parts[1::2], strict=False)
+        Place(int(place[1]), _COLON.search(english[: place.start()]) is not None, short and i == 0, short and i > 0)
+        for i, place in enumerate(_PLACE.finditer(english))
     )
     return Template(parts[0], parts[-1], re.compile(pattern, re.DOTALL), places, chinese)
 
 
 def refusal(text: str, lang: Lang) -> str:
     """A part of an error (what, why or fix) in a language; as it was where the catalogue has no form that fits."""
-    return text if lang == "en" else _whole(text) or _in_parts(text) or text
+    return text if lang == "en" else _told(text, True) or (text.startswith("-") and _list(text)) or text
 
 
-def _whole(text: str) -> str | None:
-    """The Chinese form of the first template that fits a text."""
+def _told(text: str, quoting: bool) -> str | None:
+    return None if len(text) > LONGEST else _whole(text, quoting) or _in_parts(text, quoting)
+
+
+@lru_cache(1024)
+def _whole(text: str, quoting: bool) -> str | None:
+    """The Chinese form of the first template that fits a text; with ``quoting``, English words may stand after its colon."""
     for template in _compiled():
         likely = text.startswith(template.begin) and text.endswith(template.end)
         if likely and (match := template.pattern.fullmatch(text)) is not None:
-            values = [_filling(value, *place) for value, place in zip(match.groups(), template.places, strict=True)]
-            if all(value is not None for _, value in values):
-                return _filled(template.chinese, dict(values))
+            pairs = zip(match.groups(), template.places, strict=True)
+            values = [_filling(value, place, quoting and place.quoted) for value, place in pairs]
+            if None not in values:
+                numbers = [place.number for place in template.places]
+                return _filled(template.chinese, dict(zip(numbers, values, strict=True)))
     return None
 
 
-def _filling(value: str, number: int, quoted: bool) -> tuple[int, str | None]:
-    found = _whole(value) or _in_parts(value)
-    return number, found or (_list(value) if quoted or not _is_sentence(value) else None)
+def _filling(value: str, place: Place, quoting: bool = False) -> str | None:
+    """What a place shows of its value, its form between marks; None where the value may not stand there."""
+    if (found := _told(value, quoting) or _list(value)) is not None:
+        return f"{_MARK}{found}{_MARK}"
+    bare = _QUOTED.sub("''", value).strip()
+    words = (not quoting and _SENTENCE.search(bare)) or (place.plain and _WORD.search(bare))
+    return None if words or (place.single and " " in bare) else value
 
 
-def _list(value: str) -> str:
-    """Names joined by ``or`` or ``and`` (``--a, --b or --c``) with the Chinese word between them; all else as it is."""
-    names = _LIST.split(value)
-    if len(names) == 1 or any(" " in name or not name for name in names):
-        return value
-    return value.replace(", or ", " 或 ").replace(" or ", " 或 ").replace(", and ", " 和 ").replace(" and ", " 和 ")
+def _list(value: str) -> str | None:
+    """``--seed 1, 2 or a word``: each is a name, or has a form of its own."""
+    parts = _LIST.split(value)
+    names = [_whole(name, False) or (name if name.startswith("-") or " " not in name else "") for name in parts[::2]]
+    if len(names) == 1 or not all(names) or (names == parts[::2] and not {*map(str.strip, parts[1::2])} - {","}):
+        return None
+    joints = [_JOINED[joint.strip(", ")] for joint in parts[1::2]]
+    return "".join(itertools.chain.from_iterable(zip(names, [*joints, ""], strict=True)))
 
 
-def _in_parts(text: str) -> str | None:
+@lru_cache(1024)
+def _in_parts(text: str, quoting: bool) -> str | None:
     """A text that is several: ``one; another``, ``of what: one``, ``one (how many)``."""
-    for joint in _JOINT.finditer(text):
+    joints = list(_JOINT.finditer(text))
+    for joint in joints if len(joints) < MOST_PARTS else ():
         before, after = text[: joint.start()], text[joint.end() :]
-        left = _whole(before)
-        if joint[0] == "; ":
-            right = _whole(after) or _in_parts(after)
-            if left and right:
-                return f"{left}；{right}"
-        elif joint[0] == ": ":
-            right = _whole(after) or _in_parts(after)
-            if right and (left or not _is_sentence(before)):
-                return f"{left or before}：{right}"
-        elif left and (right := _filling(after[:-1], 0, quoted=False)[1]):
-            return f"{left}（{right}）"
+        if joint[0] == ": ":
+            left, right = _filling(before, Place(0)), _told(after, quoting)
+        else:
+            left = _whole(before, False)
+            right = _told(after, quoting) if joint[0] == "; " else _filling(after[:-1], Place(0))
+        if left and right:
+            return _filled(_PARTS[joint[0]], {0: left, 1: right})
     return None
-
-
-def _is_sentence(text: str) -> bool:
-    return any(_SENTENCE.search(part) for part in _LIST.split(_QUOTED.sub("''", text)))
 
 
 def _filled(template: str, values: Mapping[int, str | None]) -> str:
-    return _PLACE.sub(lambda place: values.get(int(place[1])) or "", template)
+    """The places filled. Between two Chinese characters there is no space: where a form begins or ends, it goes."""
+    text = _PLACE.sub(lambda place: values.get(int(place[1])) or "", template)
+    return _SPACE.sub("", text).replace(_MARK, "")

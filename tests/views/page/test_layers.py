@@ -158,6 +158,8 @@ def test_from_which_layer_on_tokens_are_first() -> None:
     assert f"from layer {args['layer']} of {DEEP} on" in text(found["caption"])
     never = lens_shape(lens(rank=np.full((N, DEEP + 1), 2)))
     assert text(never["caption"]) == "None of the 5 tokens is the model's first choice at the end of its 4 layers."
+    four = np.array([[1 if layer >= first else 2 for layer in range(DEEP + 1)] for first in (1, 2, 3, 4, 9)])
+    assert lens_shape(lens(rank=four))["caption"]["args"]["layer"] == "2", "there is no layer 2.5"
     entry = lens_shape(lens(rank=np.ones((N, DEEP + 1), int)))["caption"]
     assert "the earliest from entry on" in text(entry)
 

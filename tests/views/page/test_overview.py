@@ -78,7 +78,10 @@ def test_what_was_expected_or_took_no_time_is_not_worth_a_look() -> None:
     together = paper(Take([line(5, -0.1, -0.2)]))
     assert finding_texts(together) == [], "both came at once, and neither surprised"
     odd = paper(Take([line(5, -0.1), line(5, -1.5)]))
-    assert [text.split(",")[0] for text in finding_texts(odd)] == ["The longest wait", "Most surprising to the model: 'a'"]
+    assert [text.split(",")[0] for text in finding_texts(odd)] == [
+        "The longest wait",
+        "Most surprising to the model: 'a'",
+    ]
 
 
 def test_a_token_without_a_name_is_told_by_its_place() -> None:
@@ -94,6 +97,8 @@ def test_a_token_of_a_sequence_that_the_page_leaves_out_is_told_by_its_sequence(
     rows = [Line(2 * MS, [said_of(logprob=-0.1, row=0), said_of(logprob=-3.0, row=1)]) for _ in range(3)]
     found = overview_of(paper(Take(rows, prompts=("x", "x"))), 0)
     assert "a token of sequence 1" in [read(one["text"], "en") for one in found["findings"]][-1]
+    both = overview(paper(Take(rows, prompts=("x", "x"))))
+    assert read(both["findings"][-1]["text"], "en") == "Most surprising to the model: 'a' in sequence 1, 3.00 nats."
 
 
 def overview_of(tape: Tape, *numbers: int) -> Any:

@@ -116,7 +116,15 @@ def test_little_is_not_told_as_nothing():
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(1.0, "100%"), (0.99995, ">99.99%"), (0.9996, "99.96%"), (0.99949, "99.9%"), (0.5, "50%"), (1e-5, "<0.01%"), (0, "0%")],
+    [
+        (1.0, "100%"),
+        (0.99995, ">99.99%"),
+        (0.9996, "99.96%"),
+        (0.99949, "99.9%"),
+        (0.5, "50%"),
+        (1e-5, "<0.01%"),
+        (0, "0%"),
+    ],
 )
 def test_nearly_all_is_not_told_as_all(share, text):
     assert _share(share) == text

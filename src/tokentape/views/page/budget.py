@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+from tokentape.data.doubt import in_doubt
 from tokentape.views.page.document import page_document
 from tokentape.views.page.json_text import page_json
 from tokentape.views.page.parts import Part, dropped, missing, named_ids
@@ -47,8 +48,9 @@ def page_within(
     """
     if max_bytes is None:
         return page_document(tape, traces=traces, **options)
-    numbers = [trace.number for trace in tape.traces] if traces is None else list(traces)
-    lengths = [tape.traces[number].tokens.n_rows for number in numbers]
+    with in_doubt(tape):
+        numbers = [trace.number for trace in tape.traces] if traces is None else list(traces)
+        lengths = [tape.traces[number].tokens.n_rows for number in numbers]
     most = sum(total * _LEAST_TOKEN <= max_bytes for total in accumulate(lengths))
     taken = numbers[: max(1, most)]
     document = page_document(tape, traces=taken, **options)

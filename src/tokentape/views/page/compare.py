@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from tokentape.data.doubt import in_doubt
 from tokentape.data.tape import Tape, open_tape
 from tokentape.errors import NotComparable
 from tokentape.study.comparability import Difference, differences
@@ -82,7 +83,8 @@ def compared_document(
         seen = tapes if withheld else tuple(let_through(tape) for tape in tapes)
         pair = (seen[0], seen[1])
         try:
-            part = compare_part(compare(*pair, across=across, of=of), pair)
+            with in_doubt(*tapes):
+                part = compare_part(compare(*pair, across=across, of=of), pair)
         except NotComparable as error:
             part = refused_part(pair, across, error)
         return _document(part, pair, lang, withheld=withheld)

@@ -164,4 +164,6 @@ def _asked(asked: Any, work: ModelWork) -> Message:
     found = Message("page_cost.asked", told)
     if work.tensor_parallel > 1:
         found = Message("page_cost.asked_parallel", {**told, "devices": work.tensor_parallel})
-    return found if asked.window is None else Message("page_cost.asked_window", {"asked": found, "window": asked.window})
+    return (
+        found if asked.window is None else Message("page_cost.asked_window", {"asked": found, "window": asked.window})
+    )

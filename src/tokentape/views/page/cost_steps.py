@@ -181,9 +181,7 @@ def memory_of_runs(tape: Tape, work: ModelWork) -> list[RunMemory]:
         context, batch = whole(columns["context"][rows]), np.asarray(columns["batch"])[rows].tolist()
         dropped = columns["dropped"][rows].filled(0).tolist()
         held = [None if at is None else at - gone for at, gone in zip(context, dropped, strict=True)]
-        modelled = [
-            None if at is None else round(work.cache_bytes(at, n)) for at, n in zip(held, batch, strict=True)
-        ]
+        modelled = [None if at is None else round(work.cache_bytes(at, n)) for at, n in zip(held, batch, strict=True)]
         cache, rss, device = (whole(columns[name][rows]) for name in names)
         steps = np.asarray(columns["index"])[rows].tolist()
         found.append(RunMemory(int(number), steps, context, held, batch, cache, modelled, rss, device))

@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tokentape.data.doubt import in_doubt
 from tokentape.study.metrics import summary
 from tokentape.views.card import model_name, shown_path
 from tokentape.views.drawing import drawn_text
@@ -52,26 +53,30 @@ def page_document(
     ``live`` says what the page may ask of the server that serves it; ``withheld`` takes in what a guard withheld. A part for
     which the tape has nothing says so, and which command fills it. Reading a damaged tape raises DamagedTape.
     """
-    seen = tape if withheld else let_through(tape)
-    chosen = [trace for trace in seen.traces if traces is None or trace.number in traces]
-    if traces is not None:
-        chosen.sort(key=lambda trace: list(traces).index(trace.number))
-    built = {trace.number: trace_part(trace, seen) for trace in chosen}
+    with in_doubt(tape):
+        part = _tape_part(tape if withheld else let_through(tape), traces)
+    return envelope(_title(tape), tape=part, lang=lang, live=live)
+
+
+def _tape_part(tape: Tape, traces: Sequence[int] | None) -> Part:
+    """``TapePart``: what is known of the tape, and of the sequences asked for, in that order."""
+    every = list(tape.traces)
+    chosen = every if traces is None else [every[n] for n in dict.fromkeys(traces) if n < len(every)]
+    built = {trace.number: trace_part(trace, tape) for trace in chosen}
     runs = {trace.run.number: trace for trace in chosen}
     name = "a.tape" if tape.path is None else shlex.quote(tape.path.name)
-    part = {
+    return {
         "name": None if tape.path is None else drawn_text(tape.path.name),
         "state": tape.state,
-        "n_traces": len(seen.traces),
+        "n_traces": len(every),
         "traces": list(built.values()),
-        "runs": [_run(trace, seen) for _, trace in sorted(runs.items())],
-        "pieces": pieces_part(built.values(), seen.pieces),
-        "overview": overview_part(seen, summary(seen), built),
-        "cost": guarded_part(lambda: cost_part(seen)),
-        "provenance": provenance_part(seen),
+        "runs": [_run(trace, tape) for _, trace in sorted(runs.items())],
+        "pieces": pieces_part(built.values(), tape.pieces),
+        "overview": overview_part(tape, summary(tape), built),
+        "cost": guarded_part(lambda: cost_part(tape)),
+        "provenance": provenance_part(tape),
         "alone": missing(Message("page_ui.no_compare"), f"tokentape view {name} other.tape --html compared.html"),
     }
-    return envelope(_title(tape), tape=part, lang=lang, live=live)
 
 
 def trace_part(trace: Trace, tape: Tape) -> Part:

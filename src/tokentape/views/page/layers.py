@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +137,7 @@ def _lens_caption(lens: Lens) -> Message:
         return Message("page_layers.never_first", args)
     earliest = int(first.min())
     where = Message("page_layers.layer_n", {"layer": str(earliest)}) if earliest else Message("page_layers.entry")
-    args |= {"first": len(first), "layer": f"{np.median(first):g}", "earliest": where}
+    args |= {"first": len(first), "layer": str(statistics.median_low(first.tolist())), "earliest": where}
     late = int((first == lens.n_layers).sum())
     return Message("page_layers.first_from", {**args, "late": f"{late / len(first):.0%}"})
 

@@ -211,9 +211,9 @@ def _called(traces: Mapping[int, Part], number: int, place: int) -> str | Messag
     if number not in traces:
         return _say("token_of", n=number)
     name = names(traces[number]["symbols"], place)
-    if not name:
-        return _say("token_at", place=str(place))
-    return quoted(name if len(name) <= _NAME else name[: _NAME - 1] + "…")
+    short = quoted(name if len(name) <= _NAME else name[: _NAME - 1] + "…")
+    token = short if name else _say("token_at", place=str(place))
+    return token if len(traces) == 1 else _say("token_in", token=token, n=number)
 
 
 def _place(traces: Mapping[int, Part], number: int, index: int) -> int:

@@ -76,7 +76,9 @@ def unread(what: Message, trace: Trace, tape: Tape, *flags: str) -> Part:
     Where the tape cannot be played back it says why in place of a command that would be refused.
     """
     if (why := _no_replay(trace)) is not None:
-        return missing(Message("page_attention.and_why", {"what": what, "why": Message(f"page_attention.no_replay.{why}")}))
+        return missing(
+            Message("page_attention.and_why", {"what": what, "why": Message(f"page_attention.no_replay.{why}")})
+        )
     name = "FILE" if tape.path is None else shlex.quote(tape.path.name)
     words = ["tokentape", "explain", name, *flags, *(["--trace", str(trace.number)] if trace.number else [])]
     if tape.setting.facts.get("engine") not in (None, "transformers"):

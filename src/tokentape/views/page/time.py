@@ -165,7 +165,8 @@ def _prefill(columns: Mapping[str, Any], kind: npt.NDArray[Any], ns: Array, cloc
     batch = int(columns["batch"][row])
     told = {"n": n_in, "ns": duration(taken), "rate": speed, "clock": Message(f"page_time.on_{clock}")}
     told |= {"batch": batch, "passes": len(rows)}
-    key = "unknown" if n_in is None else "given" if given else "batch" if batch > 1 else None
+    of_given = "given" if len(rows) > 1 else "given_once"
+    key = "unknown" if n_in is None else of_given if given else "batch" if batch > 1 else None
     sentence = Message("page_time.prefill" if key is None else f"page_time.prefill_{key}", told)
     as_many = Message("page_time.prefill_steps", {"times": f"{taken / typical:.3g}"}) if typical > 0 else None
     return {

@@ -21,7 +21,7 @@ from tokentape.study.law.points import BLOCK, StepTimes, step_times_of
 from tokentape.study.law.terms import Loads
 from tokentape.views.page.law_words import per_message, term_message
 from tokentape.views.page.parts import Part, missing
-from tokentape.views.page.roofs import machine_of
+from tokentape.views.page.roofs import machine_name, machine_of
 from tokentape.views.page.rounding import rounded, short
 from tokentape.views.units import duration
 from tokentape.words.catalogue import Message
@@ -190,7 +190,7 @@ def floor_part(tape: Tape, steps: Placed) -> Part:
     except (StudyError, UsageError) as error:
         return missing(Message("page_core.refused", {"what": error.what, "why": error.why, "fix": error.fix}))
     above = float(np.median(knots.ns / np.array(least)))
-    told = {"machine": machine.hardware.name, "times": _times(above)}
+    told = {"machine": machine_name(machine.hardware), "times": _times(above)}
     return {
         "name": machine.hardware.name,
         "badge": "modelled",
