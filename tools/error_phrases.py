@@ -35,9 +35,9 @@ _START = re.compile(
     r"(tokentape( [a-z]+)?|make [a-z-]+|pip install|uv [a-z]+|ls|python -m [a-z_.]+|[A-Z_]+=\S+)(?=\s|$)"
 )
 _WORD = re.compile(r"[a-z]+[,;:.)]*|[(]\S*|\S+[,;:]|[A-Z][a-z]+\b.*")
-_JOINING = {"and", "has", "in", "is", "of", "or", "to", "with", "without"}
+"""What may be a word of a sentence: in lower case, in brackets, before a comma, or the first of a sentence."""
+_JOINING = {"and", "has", "in", "is", "none", "of", "or", "to", "with", "without"}
 """Words that are the value of no option."""
-XX lower case, in brackets, before a comma, or the first of a sentence."""
 
 
 def is_command(text: str) -> bool:
@@ -53,7 +53,8 @@ def is_command(text: str) -> bool:
         return re.match(r"tt\.\w+\([^;]*\)$", text) is not None
     before = ""
     for word in text.split():
-        if _WORD.fullmatch(word) and not (before.startswith("-") and "=" not in before and word.isalnum()):
+        is_value = before.startswith("-") and "=" not in before and word.isalnum() and word not in _JOINING
+        if _WORD.fullmatch(word) and not is_value:
             return False
         before = word
     return True

@@ -67,6 +67,12 @@ def test_card_says_how_many_samples_are_missing() -> None:
     assert "p50 needs 6 more, p95 needs 125 more (n = 5)" in card(tape, Screen())
 
 
+def test_card_names_no_slowest_token_where_all_came_at_once() -> None:
+    screen = Screen()
+    assert "slowest" not in card(paper(Take([step(5, 3)])), screen)
+    assert "slowest" in card(paper(Take([step(5, 1), step(5, 1)])), screen)
+
+
 def test_card_of_a_tape_without_tokens() -> None:
     tape = tokentape.record(tokentape.ScriptedSource([Line(MS)]), "x")
     text = card(tape, Screen())

@@ -53,6 +53,8 @@ def two(monkeypatch):
         "{0} is empty": "{0} 为空",
         "the file": "该文件",
         "{0} is not finite": "{0} 含有非有限的数",
+        "; it says: {0}": "；它说：{0}",
+        "the weights take {0} GB{1}": "权重占 {0} GB{1}",
         "did you mean {0}?": "是不是想写 {0}？",
     }
     found = (refusals._compiled, refusals._whole, refusals._in_parts)
@@ -74,7 +76,8 @@ def two(monkeypatch):
         ("seed is wrong", "seed is wrong"),  # a short template takes no English word
         ("seed is a word or a whole number", "seed 为单词 或 整数"),
         ("seed is a=b", "seed 为 a=b"),
-        ("--seed 1 or 2", "--seed 1 或 2"),
+        ("--seed 1, or 2", "--seed 1 或 2"),
+        ("seed of x is 3", "seed of x is 3"),
         ("seed is 'wrong'", "seed 为 'wrong'"),
         ("", ""),
         ("'a few words' is empty", "'a few words' 为空"),
@@ -108,9 +111,11 @@ def test_a_sentence_without_a_form_stays_english_as_a_whole(two, english):
         ("no step 3; it has none", "没有第 3 步；一个也没有"),
         ("no step 3; it has none; x is empty", "没有第 3 步；一个也没有；x 为空"),
         ("ValueError: it has none", "ValueError：一个也没有"),
+        ("the weights take 3 GB; it says: no room for all of it", "权重占 3 GB；它说：no room for all of it"),
         ("it has none (6)", "一个也没有（6）"),
         ("no step 3: this came from another program", "没有第 3 步：this came from another program"),
         ("it has none (as nobody knew)", "it has none (as nobody knew)"),
+        ("x is empty in no step 3: as the other one said", "x is empty in no step 3: as the other one said"),
         ("no step 3; nobody knows why", "no step 3; nobody knows why"),
         ("as some other program says: it has none", "as some other program says: it has none"),
     ],

@@ -201,7 +201,7 @@ def _extremes(tape: Tape, figures: Summary, given: bool, screen: Screen) -> Line
         for trace in tape.traces
     }
     lines = []
-    if (slow := figures.slowest) is not None and not given:
+    if (slow := figures.slowest) is not None and slow.gap_ns and not given:
         facts = {"gap": duration(slow.gap_ns), "place": _place(names, slow, screen)}
         if slow.cause is None:
             lines.append(("slowest", screen.say("card.slowest_line", **facts)))

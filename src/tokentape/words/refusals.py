@@ -60,13 +60,14 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"|`[^`]*`|\btokentape [a-z]+")
 
 class Place(NamedTuple):
     """A place of a template. ``quoted``: it stands after a colon, with no more than other places between. Of a short template the
-    first place holds one name (``single``), and the others no word of English (``plain``).
+    first place holds one name (``single``), and the others no word of English (``plain``). ``last``: the template ends with it.
     """
 
     number: int
     quoted: bool = False
     single: bool = False
     plain: bool = False
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,13 @@ def _template(english: str, chinese: str) -> Template:
     pattern = "".join(re.escape(part) if i % 2 == 0 else "(.*?)" for i, part in enumerate(parts))
     short = letters(english) < SHORT
     places = tuple(
-        Place(int(place[1]), _COLON.search(english[: place.start()]) is not None, short and i == 0, short and i > 0)
+        Place(
+            int(place[1]),
+            _COLON.search(english[: place.start()]) is not None,
+            short and i == 0,
+            short and i > 0,
+            place.end() == len(english),
+        )
         for i, place in enumerate(_PLACE.finditer(english))
     )
     return Template(parts[0], parts[-1], re.compile(pattern, re.DOTALL), places, chinese)
@@ -131,7 +138,7 @@ def _whole(text: str, quoting: bool) -> str | None:
         likely = text.startswith(template.begin) and text.endswith(template.end)
         if likely and (match := template.pattern.fullmatch(text)) is not None:
             pairs = zip(match.groups(), template.places, strict=True)
-            values = [_filling(value, place, quoting and place.quoted) for value, place in pairs]
+            values = [_filling(value, place, quoting) for value, place in pairs]
             if None not in values:
                 numbers = [place.number for place in template.places]
                 return _filled(template.chinese, dict(zip(numbers, values, strict=True)))
@@ -140,10 +147,10 @@ def _whole(text: str, quoting: bool) -> str | None:
 
 def _filling(value: str, place: Place, quoting: bool = False) -> str | None:
     """What a place shows of its value, its form between marks; None where the value may not stand there."""
-    if (found := _told(value, quoting) or _list(value)) is not None:
+    if (found := _told(value, quoting and (place.quoted or place.last)) or _list(value)) is not None:
         return f"{_MARK}{found}{_MARK}"
     bare = _QUOTED.sub("''", value).strip()
-    words = (not quoting and _SENTENCE.search(bare)) or (place.plain and _WORD.search(bare))
+    words = (not (quoting and place.quoted) and _SENTENCE.search(bare)) or (place.plain and _WORD.search(bare))
     return None if words or (place.single and " " in bare) else value
 
 
