@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -144,3 +145,53 @@ def test_what_click_says_of_a_command_line_has_its_form():
         for part in (failed := _as_own(caught.value, ["show", *arguments])).what, failed.why:
             told = refusal(part, "zh")
             assert told != part and re.search("[\u4e00-\u9fff]", told), part
+
+
+@pytest.mark.parametrize(
+    "text, typed",
+    [
+        ("tokentape verify {}", True),
+        ("pip install --upgrade tokentape", True),
+        ("--max-new-tokens 100 --method leave_one_out", True),
+        ("make web", True),
+        ("tt.record(source, prompt)", True),
+        ("--dtype auto keeps the one that the checkpoint was saved in", False),
+        ("pip install --upgrade transformers (this is {}); or a model of a known architecture", False),
+        ("make the property optional, or allow another type beside it", False),
+        ("--on without --plot", False),
+        ("--context FILE, or leave --span out", False),
+        ("leave one out", False),
+    ],
+)
+def test_a_fix_is_a_command_only_as_a_whole(monkeypatch, text, typed):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    assert importlib.import_module("error_phrases").is_command(text) is typed
+
+
+def test_a_text_is_followed_to_where_it_is_written(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "tools"))
+    module = importlib.import_module("package_texts")
+    folder = tmp_path / "made" / "room"
+    folder.mkdir(parents=True)
+    (folder / "words.py").write_text('TABLE = {"a": ("no room", "make room"), "b": ("no time", "wait")}\n')
+    (folder / "here.py").write_text(
+        "from made.room.words import TABLE\n"
+        "def ask(name, n):\n"
+        "    why, fix = TABLE.get(name, ('', f'ask {n} again'))\n"
+        "    text = '; '.join(filter(None, (why, f'it said: {n}')))\n"
+        "    refuse('x', text)\n"
+        "    refuse('y', 'at ' + fix, more='a few words')\n"
+        "def refuse(key, why, more=''):\n"
+        "    raise Sink(f'{key}: {why}', why=told(more))\n"
+        "def told(more: str) -> str:\n"
+        "    return f'it was told that {more}' if more else 'nothing'\n"
+    )
+    package = module.Package(tmp_path / "made")
+    (call,) = [(call, scope) for call, scope in package.calls() if getattr(call.func, "id", "") == "Sink"]
+    first = package.texts(call[0].args[0], call[1])
+    assert {text.replace(module.PLACE, "?") for text in first} == {
+        *("?: no room", "?: no time", "?: it said: ?"),
+        *("?: at make room", "?: at wait", "?: at ask ? again"),
+    }
+    second = package.texts(call[0].keywords[0].value, call[1])
+    assert {text.replace(module.PLACE, "?") for text in second} == {"it was told that ?", "nothing", "a few words"}

@@ -14,7 +14,7 @@ import { has, line, lineOf, LEVELS, MODES, shade, shadeOf, SIDES, type Mode } fr
 import { abs, clamp, exp, known, max, min, round, times } from "./maths";
 import { colour, growing, range, selected, trace, underline } from "./state";
 import { printing } from "./print";
-import { beside, ui } from "./words";
+import { beside, t, ui } from "./words";
 
 /** What is read out about the selected place. */
 const told = signal("");
@@ -40,7 +40,7 @@ export function go(place: number, extend = false): void {
 export function tell({ symbols, tokens, n_prompt }: Trace, place: number): string {
   const index = place - n_prompt, gap = tokens.gap_ns[index], surprise = tokens.surprise[index];
   return [
-    ui("token_of", { i: place + 1, n: symbols.text.length, text: nameOf(symbols, place) }), index < 0 && ui("of_prompt"), gap != null && nanos(gap),
+    ui("token_of", { i: place, n: symbols.text.length, text: nameOf(symbols, place) }), index < 0 && ui("of_prompt"), gap != null && nanos(gap),
     surprise != null && ui("surprise_is", { value: number(surprise, "nats") }), tokens.forced[index] && ui("forced"),
   ].filter(Boolean).join(ui("comma"));
 }
@@ -299,7 +299,7 @@ function Legend({ mode }: { mode: Mode }) {
       {number(mode.low, mode.unit)}
       <span class="ramp" aria-hidden="true">{times(count, (i) => <i class={`${two ? "d" : "q"}${i}`} />)}</span>
       {number(mode.high, mode.unit)}
-      {mode.scale === "log" && <span>log</span>}
+      {mode.scale === "log" && <span>{t("page_time.scale_log")}</span>}
     </span>
   );
 }

@@ -49,3 +49,11 @@ test("an axis is written in the unit that its values fill", () => {
   assert.deepEqual(scaleOf(1, "share"), { size: 0.01, name: "%" });
   assert.deepEqual(scaleOf(5, ""), { size: 1, name: "" });
 });
+
+test("a probability that is neither nothing nor certain is told as neither", () => {
+  assert.equal(number(1e-9, "share"), "<0.001%");
+  assert.equal(number(0.99998, "share"), ">99.9%");
+  assert.equal(number(0, "share"), "0%");
+  assert.equal(number(1, "share"), "100%");
+  assert.equal(number(0.9994, "share"), "99.9%");
+});

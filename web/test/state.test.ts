@@ -98,11 +98,11 @@ test("a place is told with what is known of it", () => {
   });
   readHash("", "en");
   const shown = trace.value!;
-  assert.equal(tell(shown, 2), "token 3 of 20: ' a', prompt");
-  assert.match(tell(shown, 12), /^token 13 of 20: ' on', [\d.]+ ms, surprise [\d.]+ nats, forced$/);
+  assert.equal(tell(shown, 2), "token 2 of 20: ' a', prompt");
+  assert.match(tell(shown, 12), /^token 12 of 20: ' on', [\d.]+ ms, surprise [\d.]+ nats, forced$/);
   shown.tokens.gap_ns[2] = shown.tokens.surprise[2] = null;
-  assert.equal(tell(shown, 10), "token 11 of 20: ' that'");
+  assert.equal(tell(shown, 10), "token 10 of 20: ' that'");
   // both parts of a character are called by it
-  assert.ok(tell(shown, 15).startsWith("token 16 of 20: ' \u{1f600}'"));
+  assert.ok(tell(shown, 15).startsWith("token 15 of 20: ' \u{1f600}'"));
   assert.equal(blocksOf(shown.symbols).length, 1);
 });

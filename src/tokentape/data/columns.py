@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,8 +89,8 @@ def columns_of(
                 part[mask] = under_the_mask(part.dtype)
     if done != n:
         raise ValueError(f"{done} rows of the table {series}, {n} announced")
-    first = {name: frozen(values, never) for name, values in (extra or {}).items()}
-    return Columns({**first, **{name: frozen(values, masks[name]) for name, values in arrays.items()}}, n)
+    first = {name: partial(frozen, values, never) for name, values in (extra or {}).items()}
+    return Columns({**first, **{name: partial(frozen, values, masks[name]) for name, values in arrays.items()}}, n)
 
 
 def candidates_of(counts: npt.NDArray[np.uint32], flat: npt.NDArray[np.void]) -> Candidates:

@@ -263,6 +263,8 @@ class Reader:
             of_token = np.repeat(past, records["n_candidates"])
             if len(of_token) != len(flat):
                 raise ValueError(f"trace {trace} has {len(flat)} candidates, {len(of_token)} announced")
+            if not past.any():
+                return _symbols(records, texts, flat), _NOTHING
             return (
                 _symbols(records[~past], [t for t, p in zip(texts, past, strict=True) if not p], flat[~of_token]),
                 _symbols(records[past], [t for t, p in zip(texts, past, strict=True) if p], flat[of_token]),
@@ -317,3 +319,6 @@ _EMPTY = _empty()
 def _symbols(records: npt.NDArray[np.void], texts: list[bytes | None], flat: npt.NDArray[np.void]) -> Symbols:
     columns = columns_of("token", len(records), [records])
     return Symbols(columns, texts, candidates_of(records["n_candidates"], flat))
+
+
+_NOTHING = _symbols(_EMPTY[0].records, [], _EMPTY[0].candidates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
@@ -25,17 +25,23 @@ class Columns(Mapping[str, Masked]):
 
     Under a mask lies NaN in floats and the least value of the type in integers, so that a leak is seen. ``n_rows`` is their
     length; ``len()`` is the number of columns, as in any mapping. An unknown name raises KeyError with the names there are.
+    A column may be given as what makes it: of thousands of short traces few are looked at, and numpy takes longer for a masked
+    array than for its values.
     """
 
-    def __init__(self, columns: Mapping[str, Masked], n_rows: int) -> None:
+    def __init__(self, columns: Mapping[str, Masked | Callable[[], Masked]], n_rows: int) -> None:
         self._columns = dict(columns)
         self.n_rows = n_rows
 
     def __getitem__(self, name: str) -> Masked:
         try:
-            return self._columns[name]
+            found = self._columns[name]
         except KeyError:
             raise KeyError(f"no column {name!r}; there are {', '.join(self._columns)}") from None
+        if isinstance(found, np.ma.MaskedArray):
+            return found
+        made = self._columns[name] = found()
+        return made
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._columns)

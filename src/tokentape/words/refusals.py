@@ -7,17 +7,21 @@ form::
 
     "no step {0}" = "没有第 {0} 步"
 
-What fills a place is put into the language in its turn, by a template that fits the whole of it. Three rules keep a short
-template from taking a sentence that it does not mean:
+What fills a place is put into the language in its turn, by a template that fits the whole of it. Of two templates that fit a text,
+the one with more letters of its own is meant. A short one would fit sentences that it does not mean, so these rules hold:
 
-- a template with fewer than ``LETTERS`` letters of its own is none;
-- English words that have no form of their own fill no place, but one after a colon: what stands there is what another program
-  said, and is quoted as it is. They are words if two in lower case follow each other, not between quotes and not as a list (``a,
-  b or c``), or if one of them is such as ``the`` or ``not``: a name, a number or an option fills every place;
-- a text is Chinese as a whole or not at all. What no template fits is tried in parts, at each ``; `` and ``: `` and before
-  brackets at its end, as code joins sentences like that. What fits nothing then stays English.
+- English words that have no form of their own fill no place: a name, a number, an option or what stands between quotes does. They
+  are words if two in lower case follow each other, or one is such as ``the`` or ``not``. After a colon they may stand, as what
+  another program said, which is quoted as it is.
+- Of a template with fewer than ``SHORT`` letters (``{0} is {1}``) the first place holds one name, and the others no word at all;
+  with fewer than ``LETTERS`` it is none.
+- A list (``--a, --b or a word``) fills a place where each of its parts does.
 
-``tools/error_phrases.py`` finds the templates in the code, and tells which have no Chinese form.
+What no template fits is tried in parts, at each ``; `` and ``: `` and before brackets at its end, as code joins texts like that.
+What then fits nothing stays English as a whole: it is never told by halves.
+
+``tools/error_phrases.py`` finds the templates in the code, and tells which have no Chinese form. ``errors/foreign.toml`` has what
+other programs say most often (click, Python, SQLite, the system).
 """
 
 from __future__ import annotations
@@ -72,13 +76,11 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """``pattern`` finds what fills the places of the English form; ``begin`` and ``end`` are the words before the first place and
-    after the last.
-    """
+    """``begin`` and ``end`` are the words of the English form before its first place and after its last."""
 
     begin: str
     end: str
-    pattern: re.Pattern[str]
+    english: str
     places: tuple[Place, ...]
     chinese: str
 
@@ -107,7 +109,6 @@ def _compiled() -> tuple[Template, ...]:
 
 def _template(english: str, chinese: str) -> Template:
     parts = _PLACE.split(english)
-    pattern = "".join(re.escape(part) if i % 2 == 0 else "(.*?)" for i, part in enumerate(parts))
     short = letters(english) < SHORT
     places = tuple(
         Place(
@@ -119,7 +120,14 @@ def _template(english: str, chinese: str) -> Template:
         )
         for i, place in enumerate(_PLACE.finditer(english))
     )
-    return Template(parts[0], parts[-1], re.compile(pattern, re.DOTALL), places, chinese)
+    return Template(parts[0], parts[-1], english, places, chinese)
+
+
+@cache
+def _pattern(english: str) -> re.Pattern[str]:
+    """Finds what fills the places. Made when it is needed: to make all of them takes longer than to show a tape."""
+    parts = _PLACE.split(english)
+    return re.compile("".join(re.escape(part) if i % 2 == 0 else "(.*?)" for i, part in enumerate(parts)), re.DOTALL)
 
 
 def refusal(text: str, lang: Lang) -> str:
@@ -136,7 +144,7 @@ def _whole(text: str, quoting: bool) -> str | None:
     """The Chinese form of the first template that fits a text; with ``quoting``, English words may stand after its colon."""
     for template in _compiled():
         likely = text.startswith(template.begin) and text.endswith(template.end)
-        if likely and (match := template.pattern.fullmatch(text)) is not None:
+        if likely and (match := _pattern(template.english).fullmatch(text)) is not None:
             pairs = zip(match.groups(), template.places, strict=True)
             values = [_filling(value, place, quoting) for value, place in pairs]
             if None not in values:

@@ -58,7 +58,11 @@ export function number(value: number | null | undefined, unit: Unit = ""): strin
   switch (unit) {
     case "ns": return duration(value);
     case "bytes": return bytes(value);
-    case "share": return `${three(100 * value)}%`;
+    case "share": {
+      // nothing that is possible is told as 0%, and nothing that is not certain as 100%
+      const text = three(100 * value);
+      return value > 0 && text === "0.000" ? "<0.001%" : value < 1 && text === "100" ? ">99.9%" : `${text}%`;
+    }
     case "nats": return `${three(value)} nats`;
     case "flops": return inUnits(value, SCALES.flops!, 999.5);
     case "tokens": case "count": return Number.isInteger(value) ? whole(value) : three(value);

@@ -67,7 +67,7 @@ function Table({ shown }: { shown: Trace }) {
   return (
     <div class="stack">
       <p class="row spread">
-        <span class="lead">{ui("tokens_caption", { prompt: n_prompt, n, finish: say(shown.finish) })}</span>
+        <span class="lead">{ui("tokens_caption", { prompt: symbols.position[n_prompt] ?? n_prompt, n, finish: say(shown.finish) })}</span>
         <span class="row">
           {ends && <span class="chip">{ui("rows_in_range", { n: order.length })}</span>}
           <Button onClick={() => save(fileName("tokens", "csv"), CSV, csv())}>CSV</Button>
