@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import json
+
 from hostile import HOSTILE, some_bytes
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tokentape.exports.csv import cell_text
+from tokentape.exports.csv import _json_cell, cell_text
 from tokentape.exports.escaping import escaped, unescaped
 
 
@@ -36,3 +39,14 @@ def test_no_cell_is_a_formula() -> None:
         inside = cell[1:-1].replace('""', '"')
         assert inside[:1] not in tuple("=+-@＝＋－＠"), data
         assert unescaped(inside.removeprefix("'")) == data
+
+
+@given(st.text(alphabet=";=+-@＝ \"',a", max_size=12))
+@example("x;=cmd|'/C calc'!A0;y")
+def test_no_cell_is_a_formula_where_semicolons_part_cells(text: str) -> None:
+    cell, told = cell_text(text), _json_cell(json.dumps({"stop": text}))
+    for line in (f"0,{cell}", f"0,{told}"):
+        for part in next(csv.reader([line], delimiter=";")):
+            assert part.lstrip()[:1] not in tuple("=+-@＝＋－＠"), part
+    assert unescaped(cell[1:-1].replace('""', '"').removeprefix("'")) == text.encode()
+    assert json.loads(told[1:-1].replace('""', '"')) == {"stop": text}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tokentape.cli.preparation import refuse_no_folder, refuse_taken
+from tokentape.cli.preparation import refuse_no_folder
 from tokentape.cli.sections import in_section
 from tokentape.errors import UsageError
 
@@ -36,10 +36,10 @@ def refuse_report(given: Mapping[str, Any]) -> None:
     """
     if given["report"] is None:
         return
-    from tokentape.views.page.file import bundle
+    from tokentape.views.page.file import bundle, refuse_place
 
     refuse_no_folder(given["report"])
-    refuse_taken(given["report"], overwrite=given["overwrite"], other="another --report PATH")
+    refuse_place(given["report"], overwrite=given["overwrite"], other="another --report PATH")
     bundle()
 
 
@@ -87,14 +87,14 @@ def write_report(
 
     Raises TapeExists and UsageError for a file that cannot be written, before a tape is opened.
     """
-    refuse_no_folder(out)
-    refuse_taken(out, overwrite=overwrite, other="another --html OUT")
-    if any(out.exists() and file.exists() and out.samefile(file) for file in files):
-        raise UsageError(f"{out} is the tape itself", why="the page is another file", fix=f"--html {out.stem}.html")
     from tokentape.views.page.budget import within
-    from tokentape.views.page.file import shell_bytes, write_page
+    from tokentape.views.page.file import refuse_place, shell_bytes, write_page
     from tokentape.words.language import language_asked
 
+    refuse_no_folder(out)
+    if any(out.exists() and file.exists() and out.samefile(file) for file in files):
+        raise UsageError(f"{out} is the tape itself", why="the page is another file", fix=f"--html {out.stem}.html")
+    refuse_place(out, overwrite=overwrite, other="another --html OUT")
     language: Lang | None = "zh" if lang == "zh" else "en" if lang == "en" else language_asked()
     if len(files) == 1:
         found = _page_of(files[0], traces, max_bytes, lang=language, withheld=withheld)
@@ -103,7 +103,7 @@ def write_report(
 
         found = compared_document(files[0], files[1], across=across, lang=language, withheld=withheld)
         if max_bytes is not None:
-            found = within(found, max_bytes, around=shell_bytes())
+            found = within(found, max_bytes, around=shell_bytes)
     n_bytes = write_page(found, out, overwrite=overwrite)
     return {"html": out, "bytes": n_bytes, "max_bytes": max_bytes, "dropped": found["dropped"]}
 
@@ -117,7 +117,7 @@ def _page_of(file: Path, traces: Sequence[int] | None, max_bytes: int | None, **
     numbers = None if traces is None else list(dict.fromkeys(traces))
     with open_tape(file) as tape:
         check_sequences(tape, file, tuple(numbers or ()))
-        return page_within(tape, max_bytes, around=shell_bytes(), traces=numbers, **options)
+        return page_within(tape, max_bytes, around=shell_bytes, traces=numbers, **options)
 
 
 def tell_report(report: Mapping[str, Any]) -> None:

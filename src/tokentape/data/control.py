@@ -24,6 +24,11 @@ class RuleHead:
     name: str
     description: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def handed_on(self) -> dict[str, Any]:
+        """The description, of a guard without the hash of its phrases: a list of words tells which word was hashed."""
+        return {name: fact for name, fact in self.description.items() if self.name != "guard" or name != "sha256"}
+
 
 @dataclass(frozen=True, slots=True)
 class Effect:

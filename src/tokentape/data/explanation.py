@@ -106,7 +106,8 @@ class Explanation(Displayed):
     ``value`` (biases, positions, leaks, residual), each ``[rows]``. ``passes`` counts the sequences that went through the model
     (forward, backward), ``cpu_ns`` is processor time, ``made`` says with what (versions, model, hash of its weights),
     ``notes`` what else the method found (steps, completeness).
-    ``number`` is its place in a tape, null before it has one.
+    ``number`` is its place in a tape, null before it has one. ``withheld`` says that a guard withheld something of the trace, which
+    the labels of the sources quote: that is known from the trace, and not kept.
 
     Arrays are read-only copies. Raises UsageError where parts do not fit one another.
     """
@@ -129,6 +130,7 @@ class Explanation(Displayed):
     made: Mapping[str, Any]
     notes: Mapping[str, Any] = field(default_factory=dict)
     number: int | None = None
+    withheld: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in EXPLAINED:

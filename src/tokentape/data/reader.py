@@ -6,6 +6,7 @@ import itertools
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -176,7 +177,9 @@ class Reader:
     def explanation(self, number: int) -> Explanation:
         """The explanation of that number, with its arrays."""
         with understood(self._database.name), self._database.snapshot() as connection:
-            return read_explanation(connection, number)
+            found = read_explanation(connection, number)
+            there = found.trace in self.traces
+            return replace(found, withheld=True) if there and self.trace(found.trace).has_withheld else found
 
     def reading(self, number: int) -> Reading:
         """The reading of that number, with its arrays."""

@@ -226,5 +226,10 @@ class Trace(Displayed):
         """Whether a guard decided what may be shown."""
         return any(rule.name == "guard" for rule in self.run.rules)
 
+    @property
+    def has_withheld(self) -> bool:
+        """Whether a guard decided something about the sequence, or may still."""
+        return self.guarded and (bool(self.decisions) or self.finish_reason is None)
+
     def __repr__(self) -> str:
         return f"Trace({self.number}, run {self.run.number} row {self.row}, {self.finish_reason or 'not finished'})"

@@ -295,6 +295,7 @@ def _as_explanation(
         cpu_ns=cpu_ns,
         made=made_with(replay.causal),
         notes=found.notes,
+        withheld=trace.has_withheld,
     )
 
 

@@ -8,11 +8,13 @@ Text is written as :func:`~tokentape.exports.escaping.escaped` has it, so that e
 character; the bytes themselves are beside it as hexadecimal digits. JSON is plain ASCII and stands as it is. A text
 that begins with ``=``, ``+``, ``-`` or ``@`` (or their full-width forms), which a spreadsheet would take for a formula,
 gets an apostrophe before it, and so does one that begins with an apostrophe: taking one apostrophe away gives the text
-back in every case.
+back in every case. A semicolon before such a letter is escaped, as ``\\x3B`` or in JSON ``\\u003b``: where commas stand in
+numbers spreadsheets part cells at semicolons, between quotes too if the cell does not begin with one.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ SUFFIX = ".csv"
 _ROWS = 4096
 _UNITS = ("ns", "bytes", "nats")
 _FORMULA = tuple("=+-@＝＋－＠'")
+_PARTS = re.compile(r"""; *(?=[" \\]*[=+@＝＋－＠-])""")
+"""A semicolon that would begin a cell with a formula."""
 
 
 def write_csv(makers: Iterable[Callable[[], Table]], folder: Path) -> list[Path]:
@@ -54,10 +58,15 @@ def header(field: Field) -> str:
 
 def cell_text(text: str | bytes) -> str:
     """A text as a cell, between its quotes."""
-    safe = escaped(text)
+    safe = _PARTS.sub(lambda found: found[0].replace(";", r"\x3B"), escaped(text))
     if safe.startswith(_FORMULA):
         safe = f"'{safe}"
     return '"' + safe.replace('"', '""') + '"'
+
+
+def _json_cell(text: str) -> str:
+    """JSON in plain ASCII as a cell; a semicolon stands in its strings alone."""
+    return '"' + _PARTS.sub(lambda found: found[0].replace(";", r"\u003b"), text).replace('"', '""') + '"'
 
 
 def _lines(table: Table) -> Iterator[str]:
@@ -100,7 +109,7 @@ _WRITERS: dict[str, Callable[[Any], str]] = {
     "bool": lambda value: "true" if value else "false",
     "string": cell_text,
     "text": cell_text,
-    "json": lambda value: '"' + value.replace('"', '""') + '"',  # plain ASCII already
+    "json": _json_cell,
     "binary": lambda value: f'"{value.hex()}"',
     "ids": lambda value: '"[' + ",".join(map(str, value)) + ']"',
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
+from tokentape.data.files import path_error
 from tokentape.errors import UsageError
 from tokentape.exports.place import refuse_no_file, refuse_no_folder, refuse_taken, text_arriving
 from tokentape.exports.tables import chosen_traces, tables
@@ -100,7 +101,10 @@ def _written(
         with text_arriving(place) as file:
             write_otlp(tape, traces, file, text=text, tokens=tokens, withheld=withheld)
         return [place]
-    place.mkdir(exist_ok=True)
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise path_error(place, error) from error
     makers = tables(tape, traces, text=text, withheld=withheld)
     if to == "parquet":
         from tokentape.exports.parquet import write_parquet

@@ -22,7 +22,6 @@ import tokentape.exports.otlp_names as names
 from tokentape._version import __version__
 from tokentape.data.schema import KINDS
 from tokentape.errors import UsageError
-from tokentape.exports.tables import has_withheld
 from tokentape.study.times import token_times_ns, ttft_ns
 
 if TYPE_CHECKING:
@@ -33,6 +32,8 @@ __all__ = ["write_otlp"]
 
 _INTERNAL, _CLIENT = 1, 3  # SpanKind
 _ERROR = 2  # StatusCode
+
+_WORDS = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 _TOKEN_COLUMNS = ("position", "id", "logprob", "entropy", "rank", "rules_logprob", "forced")
 
@@ -93,7 +94,7 @@ def _value(value: Any) -> dict[str, Any]:
     if isinstance(value, int):
         return {"intValue": str(value)}
     if isinstance(value, float):
-        return {"doubleValue": value if math.isfinite(value) else "Infinity" if value > 0 else "-Infinity"}
+        return {"doubleValue": value if math.isfinite(value) else _WORDS.get(value, "NaN")}
     if isinstance(value, Mapping):
         return {"kvlistValue": {"values": _attributes(value)}}
     if isinstance(value, (list, tuple)):
@@ -106,7 +107,7 @@ class _Request:
 
     def __init__(self, tape: Tape, trace: Trace, origin: int, withheld: bool) -> None:
         self.tape, self.trace, self.origin = tape, trace, origin
-        self.silent = has_withheld(trace) and not withheld
+        self.silent = trace.has_withheld and not withheld
         self.steps = {name: np.ma.asarray(column).tolist() for name, column in trace.steps.items()}
         self.times = token_times_ns(trace)
         steps = trace.tokens["step"].tolist()

@@ -26,7 +26,6 @@ import numpy as np
 from tokentape._version import __version__
 from tokentape.data.schema import KINDS
 from tokentape.exports.escaping import escaped
-from tokentape.exports.tables import has_withheld
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -65,7 +64,7 @@ def write_perfetto(tape: Tape, traces: Sequence[Trace], file: TextIO, *, text: b
     }
     file.write('{"traceEvents": [')
     separator = "\n"
-    silent = {trace.number for trace in traces if not text or (has_withheld(trace) and not withheld)}
+    silent = {trace.number for trace in traces if not text or (trace.has_withheld and not withheld)}
     for event in _events(tape, traces, silent):
         file.write(separator)
         file.write(json.dumps(event, ensure_ascii=False, allow_nan=False))

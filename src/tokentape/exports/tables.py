@@ -18,11 +18,12 @@ from tokentape.errors import UsageError
 from tokentape.recorder.wordless import WORDY
 
 if TYPE_CHECKING:
+    from tokentape.data.control import RuleHead
     from tokentape.data.explanation import Explanation
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Candidates, Columns, RecordedRun, Trace
 
-__all__ = ["Field", "Lists", "Table", "chosen_traces", "has_withheld", "tables", "words_left_out"]
+__all__ = ["Field", "Lists", "Table", "chosen_traces", "tables", "words_left_out"]
 
 Kind: TypeAlias = Literal["int64", "int32", "float64", "bool", "string", "text", "binary", "json", "ids", "candidates"]
 
@@ -74,13 +75,6 @@ def chosen_traces(tape: Tape, numbers: Sequence[int] | None) -> list[Trace]:
     return list(tape.traces) if numbers is None else [tape.traces[number] for number in sorted(set(numbers))]
 
 
-def has_withheld(trace: Trace) -> bool:
-    """Whether a guard decided something about the sequence, or may still: its tokens would say what was not to be
-    said.
-    """
-    return trace.guarded and (bool(trace.decisions) or trace.finish_reason is None)
-
-
 def words_left_out(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a run without those that hold words, as a tape without text has them."""
     return {
@@ -96,11 +90,11 @@ def tables(tape: Tape, traces: Sequence[Trace], *, text: bool, withheld: bool = 
     ``withheld``, are there tokens of a sequence of which a guard withheld something; what it let be seen is in
     ``shown``.
     """
-    silent = {trace.number for trace in traces if not text or (has_withheld(trace) and not withheld)}
+    silent = {trace.number for trace in traces if not text or (trace.has_withheld and not withheld)}
     heads = {trace.run.number: trace for trace in traces}
     numbers = {trace.number for trace in traces}
     makers: list[Callable[[], Table]] = [
-        lambda: _runs([trace.run for trace in heads.values()], text),
+        lambda: _runs([trace.run for trace in heads.values()], text, withheld=withheld),
         lambda: _traces(traces, text, silent),
         lambda: _steps(list(heads.values())),
         lambda: _tokens(traces, silent),
@@ -110,7 +104,7 @@ def tables(tape: Tape, traces: Sequence[Trace], *, text: bool, withheld: bool = 
     return makers
 
 
-def _runs(runs: Sequence[RecordedRun], text: bool) -> Table:
+def _runs(runs: Sequence[RecordedRun], text: bool, *, withheld: bool) -> Table:
     fields = (
         Field("run", "int64", "", "number of the run"),
         Field("start_ns", "int64", "ns", "host clock when the request was handed over, since the tape's origin"),
@@ -121,7 +115,7 @@ def _runs(runs: Sequence[RecordedRun], text: bool) -> Table:
         Field("rules", "json", "", "what stood between the model's logits and the choice, in order"),
     )
     options = [dict(run.options) if text else words_left_out(dict(run.options)) for run in runs]
-    rules = [[{**asdict(rule), **({} if text else {"description": {}})} for rule in run.rules] for run in runs]
+    rules = [[{**asdict(rule), "description": _described(rule, text, withheld)} for rule in run.rules] for run in runs]
     columns = (
         [run.number for run in runs],
         [run.start_ns for run in runs],
@@ -132,6 +126,10 @@ def _runs(runs: Sequence[RecordedRun], text: bool) -> Table:
         [_json(one) for one in rules],
     )
     return Table("runs", len(runs), fields, columns)
+
+
+def _described(rule: RuleHead, text: bool, withheld: bool) -> dict[str, Any]:
+    return {} if not text else dict(rule.description) if withheld else rule.handed_on
 
 
 def _json(value: Any) -> str:

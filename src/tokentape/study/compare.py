@@ -49,7 +49,8 @@ class Comparison(Displayed):
     both are one recording, of which there is nothing to tell apart. ``alignments`` of the traces, those that are alike told
     once. ``first_token`` and ``steps`` are times, None where a side has none; ``laws`` the coefficients of both, or
     ``laws_missing`` says why not. ``verdict`` is on B against A, about ``of`` (``"decode"``, ``"ttft"``, ``"e2e"``); ``caveat``
-    is what has to be said with it wherever A and B were not recorded in turns.
+    is what has to be said with it wherever A and B were not recorded in turns. ``withheld`` is True where a guard withheld
+    something of a sequence of either, which the ``alignments`` may name.
     """
 
     a: Side
@@ -65,6 +66,7 @@ class Comparison(Displayed):
     of: str
     verdict: Verdict | None
     caveat: str | None
+    withheld: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON; bytes as text, U+FFFD for what is none."""
@@ -140,6 +142,7 @@ def _compared(a: Tape, b: Tape, across: list[str], of: str, question: Question |
         of=of,
         verdict=verdict,
         caveat=caveat,
+        withheld=any(trace.has_withheld for tape in (a, b) for trace in tape.traces),
     )
 
 

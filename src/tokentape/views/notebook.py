@@ -87,10 +87,12 @@ def mimebundle(value: Any) -> Bundle:
     from tokentape.views.page.explanation import explanation_height
 
     screen = _screen()
+    if isinstance(value, Explanation) and value.withheld:
+        return {"text/plain": phrase("notebook.withheld", screen.lang, what=repr(value))}
     try:
         text = _text(value, screen)
     except TokentapeError as error:
-        return {"text/plain": f"{value!r}\n{_refused(error, screen.lang)}"}
+        return {"text/plain": f"{_name(value)}\n{_refused(error, screen.lang)}"}
     if not _options.page or not _wants_pages():
         return {"text/plain": text}
     try:
@@ -159,7 +161,35 @@ def _text(value: Any, screen: Screen) -> str:
         return law_text(value, screen)
     from tokentape.views.comparison import comparison_text
 
-    return comparison_text(value, screen)
+    return comparison_text(_let_through(value), screen)
+
+
+def _name(value: Any) -> str:
+    """How a value is called that cannot be shown; a comparison without its texts."""
+    from tokentape.study.compare import Comparison
+
+    return f"<{value.a.path} / {value.b.path}>" if isinstance(value, Comparison) else repr(value)
+
+
+def _let_through(found: Comparison) -> Comparison:
+    """The comparison without the words that a guard withheld; of tapes in memory, which are not at hand, without any."""
+    from dataclasses import replace
+
+    from tokentape.data.tape import open_tape
+    from tokentape.study.compare import compare
+    from tokentape.views.page.withheld import let_through
+
+    if not found.withheld:
+        return found
+    if found.a.path is None or found.b.path is None:
+        return replace(found, alignments=())
+    with open_tape(found.a.path) as a, open_tape(found.b.path) as b:
+        return compare(let_through(a), let_through(b), across=_asked(found), of=found.of)
+
+
+def _asked(found: Comparison) -> list[str]:
+    """What was named as the question."""
+    return [difference.name for difference in found.differences if difference.because == "asked"]
 
 
 def _trace_text(trace: Trace, screen: Screen) -> str:
@@ -194,21 +224,20 @@ def _page(value: Any) -> tuple[str, str]:
 
         return value.method, explanation_html(value, lang or language_of())
     if isinstance(value, Tape):
-        return _framed(page_within(value, most, around=shell_bytes(), lang=lang))
+        return _framed(page_within(value, most, around=shell_bytes, lang=lang))
     if isinstance(value, Trace):
-        return _framed(page_within(tape_of(value), most, around=shell_bytes(), traces=[value.number], lang=lang))
+        return _framed(page_within(tape_of(value), most, around=shell_bytes, traces=[value.number], lang=lang))
     if isinstance(value, Law):
         from tokentape.views.page.law import law_document
 
         return _framed(law_document(value, lang=lang))
-    return _framed(within(_compared(value, lang), most, around=shell_bytes()))
+    return _framed(within(_compared(value, lang), most, around=shell_bytes))
 
 
 def _compared(found: Comparison, lang: Lang | None) -> dict[str, Any]:
     """The document of a comparison, whose tapes are opened again for their texts."""
     from tokentape.data.tape import open_tape
     from tokentape.views.page.compare import compare_document, compared_document
-    from tokentape.views.page.withheld import has_withheld
 
     if found.a.path is None or found.b.path is None:
         raise UsageError(
@@ -217,10 +246,9 @@ def _compared(found: Comparison, lang: Lang | None) -> dict[str, Any]:
             fix="save the tape first: tape.save(path)",
         )
     with open_tape(found.a.path) as a, open_tape(found.b.path) as b:
-        if not any(has_withheld(trace) for tape in (a, b) for trace in tape.traces):
+        if not found.withheld:
             return compare_document(found, (a, b), lang)
-        across = [difference.name for difference in found.differences if difference.because == "asked"]
-        return compared_document(a, b, across=across, of=found.of, lang=lang)
+        return compared_document(a, b, across=_asked(found), of=found.of, lang=lang)
 
 
 def _framed(document: dict[str, Any]) -> tuple[str, str]:

@@ -17,8 +17,10 @@ from tokentape.views.page.again import record_command
 from tokentape.views.page.document import page_document
 from tokentape.views.page.file import _said as read
 from tokentape.views.page.overview import overview_part
+from tokentape.views.page.parts import missing
 from tokentape.views.page.rounding import out_of
 from tokentape.views.page.tokens import gaps_ns
+from tokentape.words.catalogue import Message
 from views.page.pages import said, spoken
 
 
@@ -133,3 +135,19 @@ def test_what_other_commands_made_is_not_said_to_be_recorded() -> None:
 def test_perplexity_of_given_text_is_that_of_its_tokens() -> None:
     _, _, _, surprise, _ = overview(paper(GIVEN))["figures"]
     assert surprise["note"]["args"]["value"] == f"{math.exp((40 * 2.0 + 8 * 0.1) / 48):.2f}"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        {"model": "--trust-remote-code"},  # before a prompt that is the name of a model
+        {"model": "x\x1b[201~\x03"},
+        {"revision": "\x03\nrm -rf ~\n"},
+        {"dtype": "\u202e"},
+    ],
+)
+def test_a_command_to_copy_does_nothing_but_what_it_says(hostile: dict[str, str]) -> None:
+    facts = {"engine": "transformers", "model": "demo", "command": "tokentape", **hostile}
+    tape = tokentape.record(ScriptedSource([Line(MS, [said(b"a")])], facts=facts), "evil/model")
+    assert record_command(tape, exact=True) is None
+    assert missing(Message("page_core.withheld"), f"tokentape sweep '{hostile}' \x03")["run"] is None

@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tokentape
 from study.paper import Take, paper
-from tokentape import Line
+from tokentape import Line, ScriptedSource
 from tokentape.data.tape import Tape
+from tokentape.recorder.tick import Said
+from tokentape.views.page import file
 from tokentape.views.page.budget import page_within, within
 from tokentape.views.page.document import page_document
 from tokentape.views.page.json_text import page_json
@@ -148,3 +151,19 @@ def test_it_is_the_same_each_time(most: int, around: int) -> None:
     whole = rich(2)
     first, second = (json.dumps(within(whole, most, around=around)) for _ in range(2))
     assert first == second
+
+
+def test_a_file_is_within_its_bytes_whatever_of_it_is_no_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text that is read without script takes up to four bytes for a letter of the data."""
+    monkeypatch.setattr(file, "bundle", lambda: ("", ""))
+    candidates = tuple((i, -0.5 - i / 7) for i in range(20))
+    lines = [Line(1, [Said(0, 5, "<你&>".encode() * 4, -0.5, 1.0, 1, candidates=candidates)])] * 400
+    tape = tokentape.record(ScriptedSource(lines), "<")
+    sizes = {}
+    whole = len(file.page_html(page_document(tape)).encode())
+    for most in range(whole, whole // 3, -whole // 40):
+        found = page_within(tape, most, around=file.shell_bytes)
+        sizes[most] = len(file.page_html(found).encode())
+        if "page_core.dropped.all_candidates" not in [one["what"]["key"] for one in found["dropped"]]:
+            assert sizes[most] <= most
+    assert len(set(sizes.values())) > 2, "several rungs of the ladder were tried"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,22 @@ def test_writing(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         write_page(document, tmp_path / "no" / "a.html")
     assert [path.name for path in tmp_path.iterdir()] == ["a.html"], "nothing is left beside it"
+
+
+def test_a_page_takes_the_place_of_no_tape_and_of_nothing_that_is_no_file(tmp_path: Path) -> None:
+    document = page_document(spoken([b"a"]))
+    tape, pipe, long = tmp_path / "cat.tape", tmp_path / "pipe", tmp_path / ("n" * 250 + ".html")
+    tape.write_bytes(b"a tape")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(pipe)
+    else:
+        pipe.mkdir()
+    for place in (tape, pipe, tmp_path):
+        with pytest.raises(TapeExists):
+            write_page(document, place, overwrite=True)
+    assert tape.read_bytes() == b"a tape" and not pipe.is_file()
+    write_page(document, long)
+    assert long.is_file()
 
 
 def test_a_report_of_512_tokens_stays_small(monkeypatch: pytest.MonkeyPatch) -> None:

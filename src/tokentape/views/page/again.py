@@ -95,6 +95,8 @@ def record_command(tape: Tape, *, exact: bool = False) -> str | None:
         return None
     where = [*load, *(_machine(facts) if exact else [])]
     words = ["tokentape", "record", model, *where, *options, *prompt]
+    if model.startswith("-") or any(drawn_text(word, keep="\n\t") != word for word in words):
+        return None  # it is to be copied into a terminal, which a control character in it would steer
     return " ".join(shlex.quote(word) for word in words)
 
 

@@ -38,12 +38,13 @@ def page_within(
     tape: Tape,
     max_bytes: int | None = DEFAULT_BYTES,
     *,
-    around: int = 0,
+    around: Callable[[Document], int] | int = 0,
     traces: Sequence[int] | None = None,
     **options: Any,
 ) -> Document:
     """The document of a tape within ``max_bytes`` (None: whatever it takes), of which ``around`` are for what is not data.
 
+    ``around`` is a number, or what tells it of a document, such as :func:`tokentape.views.page.file.shell_bytes`.
     ``traces`` and ``options`` are those of :func:`page_document`.
     """
     if max_bytes is None:
@@ -59,12 +60,18 @@ def page_within(
     )
 
 
-def within(document: Document, max_bytes: int, *, around: int = 0, undrawn: dict[int, int] | None = None) -> Document:
+def within(
+    document: Document,
+    max_bytes: int,
+    *,
+    around: Callable[[Document], int] | int = 0,
+    undrawn: dict[int, int] | None = None,
+) -> Document:
     """A document that takes at most ``max_bytes``, with ``dropped`` saying what it lacks; itself where all of it fits.
 
     ``undrawn`` are sequences that are not even in it, by number, with how many tokens each has.
     """
-    total = around + len(page_json(document).encode())
+    total = (around if isinstance(around, int) else around(document)) + len(page_json(document).encode())
     undrawn = undrawn or {}
     if document["tape"] is None or (total <= max_bytes and not undrawn):
         return document

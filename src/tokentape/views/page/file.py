@@ -21,10 +21,12 @@ from tokentape.errors import MissingExtra, TapeExists, UsageError
 from tokentape.views.page.json_text import page_json
 from tokentape.words.catalogue import Lang, Message, said
 
-__all__ = ["bundle", "page_html", "policy", "shell_bytes", "write_page"]
+__all__ = ["bundle", "page_html", "policy", "refuse_place", "shell_bytes", "write_page"]
 
 _TEXT = 20_000
 """Characters of the text that is read without script."""
+
+_SAID_OF_DROPPED = 2048
 
 
 @cache
@@ -80,21 +82,34 @@ def page_html(document: Mapping[str, Any]) -> str:
     )
 
 
-def shell_bytes() -> int:
-    """What a page takes beside its data, but for what is read without script."""
-    return sum(len(part.encode()) for part in bundle()) + 4096
+def shell_bytes(document: Mapping[str, Any]) -> int:
+    """What the page of a document takes beside its data, the text that is read without script included, and what may yet be
+    said of what was left out.
+    """
+    return len(page_html(document).encode()) - len(page_json(document).encode()) + _SAID_OF_DROPPED
+
+
+def refuse_place(place: Path, *, overwrite: bool, other: str = "another path") -> None:
+    """Raise TapeExists where a page may not be put: over what is there, unless ``overwrite``; over a tape, or over what is no
+    file (a folder, a device), in any case.
+    """
+    if not place.exists():
+        return
+    if not overwrite:
+        fix = f"{other}, or --overwrite"
+        raise TapeExists(f"{place} already exists", why="nothing is overwritten unasked", fix=fix)
+    if place.suffix == ".tape" or not place.is_file():
+        why = "a page never takes the place of a tape" if place.is_file() else "it is no ordinary file"
+        raise TapeExists(f"{place} already exists", why=why, fix="give another path")
 
 
 def write_page(document: Mapping[str, Any], path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
     """Write the page of a document to a file, whole or not at all; returns its bytes. Raises TapeExists, UsageError."""
     place = Path(path)
+    refuse_place(place, overwrite=overwrite)
     data = page_html(document).encode()
-    if place.exists() and not overwrite:
-        raise TapeExists(
-            f"{place} already exists", why="nothing is overwritten unasked", fix="another path, or --overwrite"
-        )
     try:
-        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=f".{place.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=".page-", delete=False) as file:
             try:
                 file.write(data)
                 file.flush()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from tokentape.errors import ExplainError, StudyError, TokentapeError, UsageError
+from tokentape.views.drawing import drawn_text
 from tokentape.words.catalogue import Message
 
 __all__ = [
@@ -34,8 +35,11 @@ PartName: TypeAlias = Literal[
 
 
 def missing(message: Message, run: str | None = None) -> Part:
-    """What stands where nothing was recorded: why, and the command that fills it (to be copied); None where none helps."""
-    return {"missing": message.as_dict(), "run": run}
+    """What stands where nothing was recorded: why, and the command that fills it (to be copied); None where none helps.
+
+    There is none either with a name that a terminal would act on.
+    """
+    return {"missing": message.as_dict(), "run": None if run is None or drawn_text(run) != run else run}
 
 
 def refused(error: TokentapeError) -> Part:

@@ -109,13 +109,16 @@ def _requests(tape: Tape) -> list[Part]:
     for run in tape.runs:
         asked = json.dumps([dict(run.options), run.seed, [[rule.name, dict(rule.description)] for rule in run.rules]])
         alike.setdefault(asked, []).append(run)
-    return [_request(runs) for runs in list(alike.values())[:_RUNS]]
+    hidden = any(isinstance(trace, LetThrough) for trace in tape.traces)
+    return [_request(runs, hidden) for runs in list(alike.values())[:_RUNS]]
 
 
-def _request(runs: Sequence[RecordedRun]) -> Part:
+def _request(runs: Sequence[RecordedRun], hidden: bool) -> Part:
     run = runs[0]
     title = _say("run", n=run.number) if len(runs) == 1 else _say("runs", n=len(runs), first=run.number)
-    rules = [(f"{rule.number + 1}. {rule.name}", dict(rule.description)) for rule in run.rules]
+    rules = [
+        (f"{rule.number + 1}. {rule.name}", rule.handed_on if hidden else dict(rule.description)) for rule in run.rules
+    ]
     return _group(title, [("seed", run.seed), *sorted(run.options.items()), *rules])
 
 
