@@ -7,13 +7,20 @@ import os
 import sqlite3
 import struct
 import sys
+import zlib
 
+import numpy as np
 import pytest
-from tapes import SETTING, write_run, write_tape
+from tapes import SETTING, explained, lensed, write_run, write_tape
 
-from tokentape.data import TapeWriter, open_tape
-from tokentape.data.annex import add_explanations
-from tokentape.errors import DamagedTape
+from tokentape.data import SCHEMA_VERSION, TapeWriter, open_tape
+from tokentape.data.annex import add_explanations, add_readings
+from tokentape.data.blocks import _COLUMNS, _decoded
+from tokentape.data.columns import candidates_of
+from tokentape.data.doubt import in_doubt
+from tokentape.data.packing import CANDIDATE
+from tokentape.data.reading_rows import MOST_LISTS
+from tokentape.errors import DamagedTape, UsageError
 
 ENDLESS = "with recursive c (x) as (select 1 union all select x + 1 from c)"
 AWAY = "alter table piece rename to away; "
@@ -109,3 +116,74 @@ def test_a_pipe_beside_a_tape_is_not_waited_for(tmp_path, suffix):
     os.mkfifo(tmp_path / f"cat.tape{suffix}")
     with pytest.raises(DamagedTape, match="no ordinary file"):
         open_tape(path)
+
+
+# -- values ------------------------------------------------------------------------------------------------------------
+
+WRONG = [
+    "update run set start_ns = 'x'",
+    "update run set start_ns = 9e999",
+    "update run set seed = x'00'",
+    "update run set options = '[1]'",
+    "update run set options = '{\"a\": NaN}'",
+    "update trace set finish_reason = 'bored'",
+    "update trace set n_prompt = 'x'",
+    "update trace set prompt_ids = '{}'",
+    "update trace set prompt_text = x'00'",
+    "update piece set bytes = 'text'",
+    "update explanation set method = x'00'",
+    "update tape set value = '1e999' where key = 'clock'",
+    "update setting set value = 'Infinity' where name = 'dtype'",
+    "update decision set shown = x'00'",
+    "update rule set description = '[]'",
+]
+
+
+@pytest.mark.parametrize("change", WRONG)
+def test_a_value_of_another_kind_is_damage(tmp_path, change):
+    path = write_tape(tmp_path / "cat.tape", n_runs=1, ruled=True)
+    add_explanations(path, [explained()])
+    alter(path, f"pragma ignore_check_constraints = on; {change}")
+    with pytest.raises(DamagedTape), open_tape(path) as tape:
+        for trace in tape:
+            assert (trace.prompt_ids, trace.tokens, trace.decisions, trace.run.rules) is not None
+        dict(tape.pieces), list(tape.explanations)
+
+
+def test_a_block_does_not_ask_for_memory_that_its_bytes_do_not_have():
+    step = b"".join(b"\1" + struct.pack(f"<{code}", 1) for _, code in _COLUMNS["step"])
+    assert len(_decoded("step", struct.pack("<I", 1) + step, SCHEMA_VERSION)) == 1
+    for n in (2, 20_000, 2**32 - 1):
+        with pytest.raises(ValueError, match=f"{n} steps in"):
+            _decoded("step", struct.pack("<I", n) + step[:15], SCHEMA_VERSION)
+
+
+def test_the_candidates_of_one_token_do_not_lengthen_the_rows_of_all():
+    flat = np.zeros(40_000, CANDIDATE)
+    counts = np.zeros(40_000, np.uint32)
+    counts[0] = len(flat)
+    with pytest.raises(ValueError, match="40000 candidates"):
+        candidates_of(counts, flat)
+    assert candidates_of(counts[:1], flat).ids.shape == (1, 40_000)
+
+
+def test_a_reading_is_no_heap_of_lists(tmp_path):
+    path = write_tape(tmp_path / "cat.tape", n_runs=1)
+    add_readings(path, [lensed()])
+    body = zlib.compress(b"[" + b"[]," * MOST_LISTS + b"[]]", 1)
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("update reading set body = ?", (body,))
+    with open_tape(path) as tape, pytest.raises(DamagedTape, match="lists"):
+        tape.readings[0]
+
+
+def test_what_cannot_be_computed_is_blamed_on_a_tape_that_is_damaged_alone(tmp_path):
+    path = write_tape(tmp_path / "cat.tape", n_runs=1)
+    with open_tape(path) as tape, pytest.raises(KeyError), in_doubt(tape):
+        raise KeyError("ours")
+    alter(path, "update trace set prompt_text = 'another'")
+    with open_tape(path) as tape:
+        with pytest.raises(DamagedTape, match="is damaged"), in_doubt(tape):
+            raise KeyError("its")
+        with pytest.raises(UsageError), in_doubt(tape):
+            raise UsageError("said already", why="", fix="")

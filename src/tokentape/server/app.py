@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -68,7 +69,9 @@ def make_app(
             return await answer_of(request, shelf, explainer, alone)
 
         routes.append(Route("/explain", explain, methods=["POST"]))
-    app = Starlette(routes=routes, exception_handlers={TokentapeError: _told, HTTPException: _not_found})
+    app = Starlette(
+        routes=routes, exception_handlers={TokentapeError: _told, HTTPException: _not_found, Exception: _broken}
+    )
     app.router.redirect_slashes = False
     return Gatekeeper(app, gate)
 
@@ -85,6 +88,18 @@ def _not_found(request: Request, error: Exception) -> Response:
         "error: there is nothing here\nwhy: no page has this address\nfix: open the address that the command printed\n"
     )
     return PlainTextResponse(text, status_code=status)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """Said of what nobody foresaw; what it was is printed by the server."""
+    text = "error: the page could not be computed\nwhy: this was not expected\nfix: the server printed where; please report it\n"
+    return PlainTextResponse(text, status_code=500)
+
+
+def _asked(request: Request, name: str) -> str | None:
+    """A value of the address. The name of a file may be no UTF-8; its bytes are then as Python writes them in a path."""
+    query = request.scope["query_string"].decode("latin-1")
+    return dict(parse_qsl(query, keep_blank_values=True, errors="surrogateescape")).get(name)
 
 
 @dataclass
@@ -106,7 +121,7 @@ class _Served:
         return self._tape_page(self.shelf.path_of(None))
 
     def tape(self, request: Request) -> Response:
-        return self._tape_page(self.shelf.path_of(request.query_params.get("name")))
+        return self._tape_page(self.shelf.path_of(_asked(request, "name")))
 
     def _tape_page(self, path: Path | None) -> Response:
         if path is None:
@@ -116,7 +131,7 @@ class _Served:
         return _page(self.pages.tape(path))
 
     def compare(self, request: Request) -> Response:
-        paths = [self.shelf.path_of(request.query_params.get(side, "")) for side in ("a", "b")]
+        paths = [self.shelf.path_of(_asked(request, side) or "") for side in ("a", "b")]
         if None in paths:
             raise HTTPException(404)
         return _page(self.pages.compare(*[path for path in paths if path is not None]))
@@ -129,15 +144,15 @@ class _Served:
         return Response(data, headers={"content-type": STATIC[name]})
 
     async def events(self, request: Request) -> Response:
-        path = self.shelf.path_of(request.query_params.get("tape"))
+        path = self.shelf.path_of(_asked(request, "tape"))
         if path is None:
             raise HTTPException(404)
         since = request.headers.get("last-event-id") or request.query_params.get("since") or ""
         feed = self.feeds.setdefault(path, Feed(path, self.pages))
-        return self._streamed(stream(feed, Mark.parse(since), self.stopping))
+        return self._streamed(request, stream(feed, Mark.parse(since), self.stopping))
 
     async def folder_events(self, request: Request) -> Response:
-        return self._streamed(self._folder(request.query_params.get("since", "")))
+        return self._streamed(request, self._folder(request.query_params.get("since", "")))
 
     async def _folder(self, seen: str) -> AsyncIterator[str]:
         """Tell of the folder whenever it has changed."""
@@ -155,7 +170,9 @@ class _Served:
             silent += FOLDER_SECONDS
             await asyncio.sleep(FOLDER_SECONDS)
 
-    def _streamed(self, events: AsyncIterator[str]) -> Response:
+    def _streamed(self, request: Request, events: AsyncIterator[str]) -> Response:
+        if request.method == "HEAD":  # a stream without an end, of which nothing is sent
+            return Response(media_type="text/event-stream")
         if self.streams >= MOST_STREAMS:
             return PlainTextResponse(
                 f"error: {MOST_STREAMS} pages are open\nwhy: each holds a connection\nfix: close some\n",

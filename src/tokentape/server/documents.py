@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from tokentape.data.doubt import in_doubt
 from tokentape.data.tape import open_tape
-from tokentape.server.following import look, settled_form
+from tokentape.server.following import look, refuse_gone, settled_form
 from tokentape.server.rows import moment_of
 from tokentape.views.page.compare import compared_document
 from tokentape.views.page.document import page_document
@@ -53,6 +53,7 @@ class Pages:
     def tape(self, path: Path) -> dict[str, Any]:
         """The page of one tape. Raises the tape's own errors."""
         form = look(path)
+        refuse_gone(path)
         with open_tape(path) as tape:
             return self.document(tape, self.moment(tape, settled_form(form)).mark)
 
@@ -98,6 +99,8 @@ class Pages:
         folder = None if self._shelf.pair else "/"
         live = {"events": None, "since": "", "explain": None, "proof": None, "folder": folder}
         asked = self._asked
+        refuse_gone(a)
+        refuse_gone(b)
         found = compared_document(a, b, across=asked.across, lang=asked.lang, withheld=asked.withheld)
         return {**found, "live": live}
 

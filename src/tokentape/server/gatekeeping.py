@@ -14,6 +14,7 @@ import hmac
 import html
 import ipaddress
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, urlencode
@@ -30,6 +31,9 @@ LOOPBACK_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 PROOF_HEADER = "x-tokentape-proof"
 """Header of requests that change something; a form or an image of another site cannot send it."""
+
+TICKET_SECONDS = 120.0
+"""So long a ticket lets in: one that no browser came with must not lie about in the list of processes."""
 
 SECURITY_HEADERS: Mapping[str, str] = {
     "content-security-policy": (
@@ -58,7 +62,7 @@ class Gate:
     names: frozenset[str] = LOOPBACK_NAMES
     any_address: bool = False
     posts: frozenset[str] = frozenset({"/explain"})
-    tickets: set[str] = field(default_factory=set, repr=False)
+    tickets: dict[str, float] = field(default_factory=dict, repr=False)
 
     @property
     def cookie(self) -> str:
@@ -71,9 +75,9 @@ class Gate:
         return hmac.new(self.token.encode(), b"tokentape page", hashlib.sha256).hexdigest()
 
     def ticket(self) -> str:
-        """Lets in once, in the place of the token in an address."""
+        """Lets in once, and soon, in the place of the token in an address."""
         made = secrets.token_urlsafe(32)
-        self.tickets.add(made)
+        self.tickets[made] = time.monotonic() + TICKET_SECONDS
         return made
 
     def knows_host(self, host: str) -> bool:
@@ -163,9 +167,7 @@ class Gatekeeper:
     def _opens(self, name: str, value: str) -> bool:
         if name == "token":
             return self._gate.knows_token(value)
-        known = value in self._gate.tickets
-        self._gate.tickets.discard(value)
-        return known
+        return self._gate.tickets.pop(value, 0.0) > time.monotonic()
 
     def _welcome(self, address: str, headers: Headers) -> Response:
         """Give the cookie, and lead to the address without the token."""

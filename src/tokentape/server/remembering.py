@@ -51,8 +51,8 @@ def recall(served: Path) -> Remembered | None:
 
 def remember(served: Path, known: Remembered) -> None:
     """Keep it for the next time; where nothing can be written (a read-only home), the next time begins anew."""
-    place = _place(served)
     with contextlib.suppress(OSError):
+        place = _place(served)
         place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         draft = place.with_name(f".{place.name}.{secrets.token_hex(4)}")
         descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -66,8 +66,12 @@ def remember(served: Path, known: Remembered) -> None:
 
 
 def _place(served: Path) -> Path:
+    """Where it is kept. Raises FileNotFoundError for a user who has no home, as in a container."""
     home = os.environ.get("XDG_STATE_HOME") or ""
-    base = Path(home) if os.path.isabs(home) else Path.home() / ".local" / "state"
+    try:
+        base = Path(home) if os.path.isabs(home) else Path.home() / ".local" / "state"
+    except RuntimeError as error:
+        raise FileNotFoundError(str(error)) from error
     digest = hashlib.sha256(os.fsencode(served)).hexdigest()[:24]
     return base / "tokentape" / "served" / f"{digest}.json"
 
