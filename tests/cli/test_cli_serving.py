@@ -29,9 +29,15 @@ def cat(tmp_path):
     return path
 
 
+def heeding():
+    """Ctrl-C is heard, even where the tests run in the background of a shell, which has what it starts ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def started(*arguments, **options):
     command = [sys.executable, "-m", "tokentape", *map(str, arguments)]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
+    pipes = {"stderr": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, preexec_fn=heeding, **pipes, **options)
 
 
 def address(process):

@@ -16,7 +16,7 @@ from tokentape import Line
 from tokentape.cli.output import document
 from tokentape.data.tape import Tape
 from tokentape.recorder.tick import Said
-from tokentape.views.card import card
+from tokentape.views.card import card, shown_path
 from tokentape.views.document import tape_document
 from tokentape.views.listing import Check, TapeLine, doctor_report, tape_list, verify_report
 from tokentape.views.screen import Screen
@@ -60,6 +60,12 @@ def test_card_path_is_short_where_the_tape_lies_here(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     tape = tokentape.record(tokentape.ScriptedSource(lines(2)), "x", path="a.tape")
     assert "tokentape show a.tape" in card(tape, Screen())
+
+
+def test_the_name_of_a_file_acts_on_no_terminal(tmp_path: Path) -> None:
+    assert shown_path(tmp_path / "a\x1b[31m\u202e.tape").endswith("a\\x1b[31m\\u202e.tape")
+    plain = tmp_path / "猫 \u3000it's.tape"
+    assert shown_path(plain) == str(plain)
 
 
 def test_card_says_how_many_samples_are_missing() -> None:

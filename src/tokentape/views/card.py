@@ -82,10 +82,13 @@ def model_name(tape: Tape) -> str | None:
 
 
 def shown_path(path: Path) -> str:
-    """The path as it can be typed here: relative where the file lies below the current folder."""
+    """The path as it can be typed here: relative where the file lies below the current folder.
+
+    A name that would act on a terminal can only be shown, not typed.
+    """
     with contextlib.suppress(ValueError, OSError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
+        path = path.relative_to(Path.cwd())
+    return drawn_text(str(path), keep="\xa0\u3000")
 
 
 def finish_message(reason: str | None, state: str) -> Message:
