@@ -4,8 +4,8 @@
 page is made to be handed on, so it does as ``record`` does. Of a sequence about which a guard decided something, the tokens
 that it stopped or redacted have neither id nor bytes here, no token has candidates or another that it stands instead of (a guard
 may have withheld just these), and there are no explanations and no readings, whose labels and tokens quote the text. Of a sequence
-whose guard has not come to its last judgement every token is withheld. Times, probabilities and ranks stay: they say nothing
-of the words.
+whose guard has not come to its last judgement every token is withheld. Times, probabilities and ranks stay, which say nothing of
+the words to whoever has not the model.
 """
 
 from __future__ import annotations
