@@ -114,3 +114,8 @@ test("captions fold, Chinese between any two characters", () => {
   assert.equal(chinese.join(""), "每步延迟的中位数为二毫秒，最慢三毫秒。");
   assert.deepEqual(folded("", 10), []);
 });
+
+test("a cell that a spreadsheet would take for a formula, or part at a semicolon, is text", () => {
+  const cells = ["\uff1dcmd", "\uff20SUM", "a;=1+1"];
+  assert.equal(csvOf([{ name: "x", unit: "", values: cells }]), "x\r\n'\uff1dcmd\r\n'\uff20SUM\r\n\"a;=1+1\"\r\n");
+});

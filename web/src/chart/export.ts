@@ -20,11 +20,11 @@ export const column = <V extends Column["values"]>(name: string, values: V, unit
 
 export function csvOf(columns: Column[]): string {
   // a spreadsheet takes such a cell for a formula; an apostrophe makes it text
-  const inert = (text: string): string => (/^[=+\-@\t\r]/.test(text) ? `'${text}` : text);
+  const inert = (text: string): string => (/^[=+\-@\uff1d\uff0b\uff0d\uff20\t\r]/.test(text) ? `'${text}` : text);
   const cell = (value: string | number | null | undefined): string => {
     if (typeof value !== "string") return String(value ?? "");
     const text = inert(value);
-    return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+    return /[",;\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
   const rows = [columns.map((one) => cell(one.unit ? `${one.name} (${one.unit})` : one.name)).join(",")];
   const n = max(0, ...columns.map((one) => one.values.length));
