@@ -18,15 +18,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
-__all__ = ["LANGS", "Lang", "Message", "area", "areas", "phrase", "phrases", "places", "said"]
+__all__ = ["LANGS", "PLACE", "Lang", "Message", "area", "areas", "phrase", "phrases", "places", "said"]
 
 Lang: TypeAlias = Literal["en", "zh"]
 
 LANGS: tuple[Lang, ...] = ("en", "zh")
 
-_PLACE = re.compile(r"\{(\w+)(?:\|([^|{}]*)\|([^|{}]*))?\}")
+PLACE = re.compile(r"\{(\w+)(?:\|([^|{}]*)\|([^|{}]*))?\}")
+"""A place of a phrase: its name, and the two words of which its number chooses one."""
 
 ABSENT = "\N{EN DASH}"
 
@@ -42,6 +43,12 @@ class Message:
         """The same as plain values, for the page."""
         filled = {name: value.as_dict() if isinstance(value, Message) else value for name, value in self.args.items()}
         return {"key": self.key, "args": filled} if filled else {"key": self.key}
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Self:
+        """The message of which :meth:`as_dict` gave the plain values."""
+        args = plain.get("args", {})
+        return cls(plain["key"], {name: cls.of(v) if isinstance(v, Mapping) else v for name, v in args.items()})
 
 
 @cache
@@ -81,7 +88,7 @@ def phrase(key: str, lang: Lang = "en", **args: Any) -> str:
             return said(value, lang)
         return f"{value:,}" if isinstance(value, int) else str(value)
 
-    return _PLACE.sub(fill, area(key.partition(".")[0])[key][lang])
+    return PLACE.sub(fill, area(key.partition(".")[0])[key][lang])
 
 
 def said(message: Message, lang: Lang = "en") -> str:
@@ -91,4 +98,4 @@ def said(message: Message, lang: Lang = "en") -> str:
 
 def places(template: str) -> set[str]:
     """The names of the places in a phrase."""
-    return {match[1] for match in _PLACE.finditer(template)}
+    return {match[1] for match in PLACE.finditer(template)}

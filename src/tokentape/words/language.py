@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from tokentape.words.catalogue import LANGS, Lang
 
-__all__ = ["VARIABLE", "language_asked", "language_of"]
+__all__ = ["VARIABLE", "language_asked", "language_named", "language_of"]
 
 VARIABLE = "TOKENTAPE_LANG"
 """The environment variable that decides before the locale does."""
@@ -15,7 +15,15 @@ VARIABLE = "TOKENTAPE_LANG"
 
 def language_asked(environ: Mapping[str, str] = os.environ) -> Lang | None:
     """The language that ``TOKENTAPE_LANG`` names; None where it is not set, or names none that there is."""
-    word = environ.get(VARIABLE, "").replace("-", "_").partition("_")[0].lower()
+    return _known(environ.get(VARIABLE, "").replace("-", "_").partition("_")[0].lower())
+
+
+def language_named(word: str | None, environ: Mapping[str, str] = os.environ) -> Lang | None:
+    """The language of an option ``--lang``; where it was not given, that of :func:`language_asked`."""
+    return language_asked(environ) if word is None else _known(word)
+
+
+def _known(word: str) -> Lang | None:
     return next((lang for lang in LANGS if lang == word), None)
 
 

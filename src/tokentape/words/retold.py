@@ -18,12 +18,10 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
-from tokentape.words.catalogue import Lang, phrase, phrases
+from tokentape.words.catalogue import PLACE, Lang, phrase, phrases
 from tokentape.words.refusals import letters, refusal
 
 __all__ = ["retold"]
-
-_PLACE = re.compile(r"\{(\w+)(?:\|([^|{}]*)\|([^|{}]*))?\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +45,13 @@ def _templates(groups: tuple[str, ...]) -> tuple[_Template, ...]:
     """The phrases of groups; of two that fit a text, the one with more words of its own is meant, and comes first."""
     begin = tuple(f"{group}." for group in groups)
     found = {key: text for key, text in phrases("en").items() if key.startswith(begin)}
-    ordered = sorted(found.items(), key=lambda item: (-letters(_PLACE.sub("", item[1])), item[0]))
+    ordered = sorted(found.items(), key=lambda item: (-letters(PLACE.sub("", item[1])), item[0]))
     return tuple(_Template(key, _pattern(text)) for key, text in ordered)
 
 
 def _pattern(text: str) -> re.Pattern[str]:
     pattern, end = "", 0
-    for place in _PLACE.finditer(text):
+    for place in PLACE.finditer(text):
         name, one, other = place.groups()
         pattern += re.escape(text[end : place.start()])
         pattern += f"(?P<{name}>.*?)" if one is None else f"(?:{re.escape(one)}|{re.escape(other)})"
