@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tokentape.errors import TapeExists, UsageError
+from tokentape.errors import TapeExists
 
 __all__ = ["inode", "loaded", "refuse_no_folder", "refuse_taken", "tape_place"]
 
@@ -29,12 +29,9 @@ def tape_place(output: Path | None, model: str, what: str = "") -> Path:
 
 def refuse_no_folder(path: Path) -> None:
     """Raise UsageError where the folder of a file to be made is not there."""
-    if not path.parent.is_dir():
-        raise UsageError(
-            f"the folder {path.parent} does not exist",
-            why=f"{path.name} would be made in it",
-            fix=f"mkdir -p {path.parent}",
-        )
+    from tokentape.data.outputs import refuse_no_parent
+
+    refuse_no_parent(path)
 
 
 def refuse_taken(path: Path, *, overwrite: bool, other: str = "another -o PATH") -> None:

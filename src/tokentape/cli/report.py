@@ -5,16 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from tokentape.cli.preparation import refuse_no_folder
 from tokentape.cli.sections import in_section
 from tokentape.errors import UsageError
-
-if TYPE_CHECKING:
-    from tokentape.words.catalogue import Lang
 
 __all__ = ["parse_size", "refuse_report", "report_option", "reported", "tell_report", "write_report"]
 
@@ -36,10 +33,11 @@ def refuse_report(given: Mapping[str, Any]) -> None:
     """
     if given["report"] is None:
         return
-    from tokentape.views.page.file import bundle, refuse_place
+    from tokentape.data.outputs import refuse_place
+    from tokentape.views.page.file import PAGE, bundle
 
     refuse_no_folder(given["report"])
-    refuse_place(given["report"], overwrite=given["overwrite"], other="another --report PATH")
+    refuse_place(given["report"], overwrite=given["overwrite"], what=PAGE, fix="another --report PATH, or --overwrite")
     bundle()
 
 
@@ -87,15 +85,16 @@ def write_report(
 
     Raises TapeExists and UsageError for a file that cannot be written, before a tape is opened.
     """
+    from tokentape.data.outputs import refuse_place
     from tokentape.views.page.budget import within
-    from tokentape.views.page.file import refuse_place, shell_bytes, write_page
-    from tokentape.words.language import language_asked
+    from tokentape.views.page.file import PAGE, shell_bytes, write_page
+    from tokentape.words.language import language_named
 
     refuse_no_folder(out)
     if any(out.exists() and file.exists() and out.samefile(file) for file in files):
         raise UsageError(f"{out} is the tape itself", why="the page is another file", fix=f"--html {out.stem}.html")
-    refuse_place(out, overwrite=overwrite, other="another --html OUT")
-    language: Lang | None = "zh" if lang == "zh" else "en" if lang == "en" else language_asked()
+    refuse_place(out, overwrite=overwrite, what=PAGE, fix="another --html OUT, or --overwrite")
+    language = language_named(lang)
     if len(files) == 1:
         found = _page_of(files[0], traces, max_bytes, lang=language, withheld=withheld)
     else:
@@ -129,8 +128,7 @@ def tell_report(report: Mapping[str, Any]) -> None:
     lang = language_of()
     click.echo(f"{shlex.quote(str(report['html']))}: {bytes_text(report['bytes'])}", err=True)
     for one in report["dropped"]:
-        what = said(Message(one["what"]["key"], one["what"].get("args", {})), lang)
-        args = {"what": what, "size": bytes_text(one["bytes"]), "flag": one["flag"]}
+        args = {"what": Message.of(one["what"]), "size": bytes_text(one["bytes"]), "flag": one["flag"]}
         click.echo(f"  {said(Message('page_core.dropped_line', args), lang)}", err=True)
     if report["max_bytes"] is not None and report["bytes"] > report["max_bytes"]:
         larger = Message("page_core.still_larger", {"size": bytes_text(report["max_bytes"])})

@@ -71,7 +71,7 @@ def serve(paths: list[Path], given: Mapping[str, Any]) -> None:
 def _asked(paths: list[Path], given: Mapping[str, Any]) -> Asked:
     """How the pages are to be; raises UsageError for a sequence that the tape does not have."""
     from tokentape.server.documents import Asked
-    from tokentape.words.language import language_asked
+    from tokentape.words.language import language_named
 
     numbers = given.get("numbers") or ()
     if numbers:
@@ -85,9 +85,8 @@ def _asked(paths: list[Path], given: Mapping[str, Any]) -> Asked:
             )
         with open_tape(paths[0]) as tape:
             check_sequences(tape, paths[0], numbers)
-    lang = given.get("lang")
     return Asked(
-        lang="zh" if lang == "zh" else "en" if lang == "en" else language_asked(),
+        lang=language_named(given.get("lang")),
         traces=list(dict.fromkeys(numbers)) or None,
         across=[name for name in (given.get("across") or "").split(",") if name],
         withheld=bool(given.get("withheld")),

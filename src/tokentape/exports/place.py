@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
-import os
-import secrets
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
+import tokentape.data.outputs as outputs
 from tokentape.data.files import path_error
-from tokentape.errors import TapeExists, UsageError
+from tokentape.data.outputs import refuse_no_parent, refuse_place
+from tokentape.errors import UsageError
 
 __all__ = ["arriving", "refuse_no_file", "refuse_no_folder", "refuse_taken", "text_arriving"]
 
@@ -21,7 +21,7 @@ def refuse_no_file(path: Path) -> None:
     """Raise UsageError where no file can be made at ``path``."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder", why="this export is one file", fix=f"-o {path / 'cat.json'}")
-    _refuse_no_parent(path)
+    refuse_no_parent(path)
 
 
 def refuse_no_folder(path: Path, suffix: str) -> None:
@@ -31,40 +31,24 @@ def refuse_no_folder(path: Path, suffix: str) -> None:
     if path.suffix == suffix:
         why = "this export is a folder with a file for each table"
         raise UsageError(f"{path} is named like a file", why=why, fix=f"-o {path.with_suffix('')}")
-    _refuse_no_parent(path)
-
-
-def _refuse_no_parent(path: Path) -> None:
-    if not path.parent.is_dir():
-        why = f"{path.name} would be made in it"
-        raise UsageError(f"the folder {path.parent} does not exist", why=why, fix=f"mkdir -p {path.parent}")
+    refuse_no_parent(path)
 
 
 def refuse_taken(paths: Iterable[Path], *, overwrite: bool) -> None:
     """Raise TapeExists for what is there already, unless it may be overwritten; a tape never is."""
     for path in paths:
-        if not path.exists():
-            continue
-        if not overwrite:
-            fix = "another -o PATH, or --overwrite (overwrite=True)"
-            raise TapeExists(f"{path} already exists", why="nothing is overwritten unasked", fix=fix)
-        if path.suffix == ".tape" or not path.is_file():
-            why = "an export never takes the place of a tape" if path.is_file() else "it is no ordinary file"
-            raise TapeExists(f"{path} already exists", why=why, fix="give another path")
+        fix = "another -o PATH, or --overwrite (overwrite=True)"
+        refuse_place(path, overwrite=overwrite, what="an export", fix=fix)
 
 
 @contextlib.contextmanager
 def arriving(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes its place when the body ends, and leaves nothing behind if it raises."""
-    draft = path.with_name(f".export-{os.getpid()}-{secrets.token_hex(4)}")
+    """A new file that takes its place when the body ends. Raises the errors of :func:`~tokentape.data.files.path_error`."""
     try:
-        with draft.open("xb") as file:
+        with outputs.arriving(path) as file:
             yield file
-        os.replace(draft, path)
     except OSError as error:
         raise path_error(path, error) from error
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

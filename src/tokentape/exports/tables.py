@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tokentape.data.schema import STEP_COLUMNS, TOKEN_COLUMNS, Column
 from tokentape.errors import UsageError
-from tokentape.recorder.wordless import WORDY
+from tokentape.recorder.wordless import words_left_out
 
 if TYPE_CHECKING:
     from tokentape.data.control import RuleHead
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Candidates, Columns, RecordedRun, Trace
 
-__all__ = ["Field", "Lists", "Table", "chosen_traces", "tables", "words_left_out"]
+__all__ = ["Field", "Lists", "Table", "chosen_traces", "tables"]
 
 Kind: TypeAlias = Literal["int64", "int32", "float64", "bool", "string", "text", "binary", "json", "ids", "candidates"]
 
@@ -75,14 +75,6 @@ def chosen_traces(tape: Tape, numbers: Sequence[int] | None) -> list[Trace]:
     return list(tape.traces) if numbers is None else [tape.traces[number] for number in sorted(set(numbers))]
 
 
-def words_left_out(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a run without those that hold words, as a tape without text has them."""
-    return {
-        name: f"{len(value)} left out" if name in WORDY and isinstance(value, Sequence) else value
-        for name, value in options.items()
-    }
-
-
 def tables(tape: Tape, traces: Sequence[Trace], *, text: bool, withheld: bool = False) -> list[Callable[[], Table]]:
     """What makes each table, one after another, so that only one need be held at a time.
 
@@ -114,7 +106,7 @@ def _runs(runs: Sequence[RecordedRun], text: bool, *, withheld: bool) -> Table:
         Field("options", "json", "", "generation options that held"),
         Field("rules", "json", "", "what stood between the model's logits and the choice, in order"),
     )
-    options = [dict(run.options) if text else words_left_out(dict(run.options)) for run in runs]
+    options = [dict(run.options) if text else words_left_out(run.options) for run in runs]
     rules = [[{**asdict(rule), "description": _described(rule, text, withheld)} for rule in run.rules] for run in runs]
     columns = (
         [run.number for run in runs],

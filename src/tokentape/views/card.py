@@ -36,9 +36,6 @@ _COURSE = 8
 """Fewer values make no course."""
 _WIDEST = 48
 
-_FINISH = {"guard": "guarded", "error": "failed"}
-"""Reasons whose phrase has another name than they."""
-
 
 def card(tape: Tape, screen: Screen, figures: Summary | None = None, *, commands: bool = True) -> str:
     """The figures of a tape, where it lies, and with ``commands`` the next useful command. No line end at the end."""
@@ -93,9 +90,7 @@ def shown_path(path: Path) -> str:
 
 def finish_message(reason: str | None, state: str) -> Message:
     """Why a trace ended; where it did not, whether its recorder lives, by the state of the tape."""
-    if reason is None:
-        return Message("card.running" if state == "recording" else "card.stopped_before")
-    return Message(f"card.{_FINISH.get(reason, reason)}")
+    return Message(f"page_core.finish.{reason or ('running' if state == 'recording' else 'left')}")
 
 
 def finish_text(reason: str | None, state: str, screen: Screen) -> str:

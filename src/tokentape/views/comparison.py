@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 
 from tokentape.study.alignment import Alignment, Choice
@@ -12,6 +11,7 @@ from tokentape.study.compare import WHAT, Comparison, Side
 from tokentape.study.side_by_side import CoefficientPair, Ratio, StepRatios
 from tokentape.study.verdict import FASTER, SAME, SLOWER, UNCLEAR, Verdict
 from tokentape.views.card import finish_text
+from tokentape.views.compare_words import caveat_message, told_message
 from tokentape.views.drawing import drawn_text, drawn_tokens, quoted
 from tokentape.views.law_text import meaning_text, missing_text, term_text
 from tokentape.views.screen import Screen, columns, pad
@@ -104,7 +104,7 @@ def _sentence(found: Comparison, screen: Screen) -> str:
     if found.verdict.reason:
         told.append(_told(found.verdict.reason, screen))
     if found.caveat is not None:
-        told.append(_caveat(found.caveat, screen))
+        told.append(said(caveat_message(found.caveat), screen.lang))
     return screen.say(
         "compare.head", word=screen.say(f"compare.word.{found.verdict.word}"), size=size, told="".join(told)
     )
@@ -128,19 +128,10 @@ def _change(verdict: Verdict, of: str, screen: Screen) -> str:
     )
 
 
-def _caveat(caveat: str, screen: Screen) -> str:
-    order = re.match(r"([AB]) was recorded before ([AB]); ", caveat)
-    if order is None:
-        return screen.say("page_compare.apart")
-    return screen.say("page_compare.apart_order", first=order[1], second=order[2])
-
-
 def _told(text: str, screen: Screen) -> str:
     """A note or a reason of the study."""
     if screen.lang == "en":
         return drawn_text(text)
-    from tokentape.views.page.compare import told_message  # what makes a page takes its time to be imported
-
     fuller = retold(text, screen.lang, "compare.reason")
     return said(told_message(text), screen.lang) if fuller == text else drawn_text(fuller)
 

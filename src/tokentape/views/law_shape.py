@@ -114,6 +114,16 @@ class LawColumn:
             ratios += (ns / np.interp(contexts, self.contexts, self.roofline(batch))).tolist()
         return min(ratios)
 
+    def time_ends(self) -> tuple[float, float]:
+        """Of the time axis: what was fitted, the lines with what is near of their bands, and a roofline within sight."""
+        values = [r.ns for r in self.residuals if r.cause is None]
+        for batch in self.lines:
+            line, below, above = self.predicted(batch)
+            values += [*line, *np.maximum(below, line / 2), *np.minimum(above, line * 2)]
+            if self.room_below is not None and self.room_below < FAR_BELOW:
+                values += self.roofline(batch).tolist()
+        return min(values) / 1.12, max(values) * 1.12
+
 
 @dataclass(frozen=True)
 class LawRow:

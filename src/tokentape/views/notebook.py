@@ -33,8 +33,6 @@ __all__ = ["NotebookOptions", "frame", "mimebundle", "notebook"]
 ROWS = 20
 """Tokens of a trace in its text."""
 
-_MOUNT = '<div id="tokentape"></div>'
-
 
 @dataclass(frozen=True, slots=True)
 class NotebookOptions:
@@ -252,9 +250,7 @@ def _compared(found: Comparison, lang: Lang | None) -> dict[str, Any]:
 
 
 def _framed(document: dict[str, Any]) -> tuple[str, str]:
-    """A page that keeps its state to itself: the address of a frame is nobody's."""
+    """Title and page of a document that stands in a frame."""
     from tokentape.views.page.file import page_html
 
-    page = page_html(document)
-    assert page.count(_MOUNT) == 1
-    return str(document["title"]), page.replace(_MOUNT, _MOUNT.replace("></div>", " data-frame></div>"))
+    return str(document["title"]), page_html(document, framed=True)

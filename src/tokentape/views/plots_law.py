@@ -96,7 +96,7 @@ def _row(figure: Any, row: LawRow, width: int) -> None:
 
 
 def _latency(axes: Any, column: LawColumn, looks: dict[int, tuple[Any, str]]) -> None:
-    low, high = _limits(column)
+    low, high = column.time_ends()
     size, unit = unit_of(float(np.sqrt(low * high)))
     axes.set_title(wrapped(f"{column.part.kind} = {column.part.form}", 52), color="#24292f")
     axes.set_ylabel(f"{_AXES[column.part.kind][1]} ({unit})")
@@ -163,17 +163,6 @@ def _beyond(axes: Any, column: LawColumn) -> None:
     for left, right in ((column.contexts[0], low), (high, column.contexts[-1])):
         if left < right:
             axes.axvspan(left, right, color="#eef0f3", linewidth=0, zorder=0.5)
-
-
-def _limits(column: LawColumn) -> tuple[float, float]:
-    """Of the time axis: what was fitted, the lines with what is near of their bands, and a roofline within sight."""
-    values = [r.ns for r in column.residuals if r.cause is None]
-    for batch in column.lines:
-        line, below, above = column.predicted(batch)
-        values += [*line, *np.maximum(below, line / 2), *np.minimum(above, line * 2)]
-        if column.room_below is not None and column.room_below < FAR_BELOW:
-            values += column.roofline(batch).tolist()
-    return min(values) / 1.12, max(values) * 1.12
 
 
 def _legend(row: LawRow, looks: dict[int, tuple[Any, str]]) -> Iterator[Any]:

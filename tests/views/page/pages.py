@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ import tokentape
 from tokentape import Line, ScriptedSource
 from tokentape.data.tape import Tape
 from tokentape.recorder.tick import Said
+from tokentape.words.catalogue import LANGS, Message, phrase
 
 MS = 1_000_000
 
@@ -75,3 +76,20 @@ def parsed(page: str) -> Parts:
 
 def data_of(page: str) -> Any:
     return json.loads(parsed(page).contents["tokentape-data"])
+
+
+def messages(part: Any) -> Iterator[Message]:
+    """Every message in a part, those that fill places of others included."""
+    if isinstance(part, dict):
+        if "key" in part and set(part) <= {"key", "args"}:
+            yield Message.of(part)
+        for inner in part.values():
+            yield from messages(inner)
+    elif isinstance(part, list):
+        for inner in part:
+            yield from messages(inner)
+
+
+def words_of(part: Any) -> list[str]:
+    """Every message of a part, said in both languages: none may lack a phrase or an argument."""
+    return [phrase(message.key, lang, **message.args) for message in messages(part) for lang in LANGS]

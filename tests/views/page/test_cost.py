@@ -25,7 +25,8 @@ from tokentape.study.cost.roofline import roof
 from tokentape.views.page.cost import cost_part
 from tokentape.views.page.cost_steps import MOST_MARKS, works_of_runs
 from tokentape.views.page.roofs import machine_of, rate_text, roof_line
-from tokentape.words.catalogue import LANGS, Message, said
+from tokentape.words.catalogue import Message, said
+from views.page.pages import words_of
 
 MS = 1_000_000
 CONFIG = {
@@ -61,27 +62,9 @@ def taped(n: int = 12, prompt: int = 5, ms: Any = lambda i: 2.0 + i % 3, batch: 
     return tokentape.record(source, prompts if batch > 1 else prompts[0])
 
 
-def words_of(part: Any) -> list[str]:
-    """Every message of a part, said in both languages: none may lack a phrase or an argument."""
-    found: list[str] = []
-    if isinstance(part, dict):
-        if set(part) <= {"key", "args"} and "key" in part:
-            found += [said(message(part), lang) for lang in LANGS]
-        for value in part.values():
-            found += words_of(value)
-    elif isinstance(part, list):
-        for value in part:
-            found += words_of(value)
-    return found
-
-
-def message(part: Any) -> Message:
-    return Message(part["key"], {k: message(v) if isinstance(v, dict) else v for k, v in part.get("args", {}).items()})
-
-
 def figures(part: Any) -> dict[str, Any]:
     """By what they are called in English; of two of one name the last."""
-    return {said(message(figure["label"])): figure for figure in part["figures"]}
+    return {said(Message.of(figure["label"])): figure for figure in part["figures"]}
 
 
 def test_marks_are_counted_work_over_measured_time() -> None:
@@ -209,7 +192,7 @@ def test_a_step_of_the_caption_is_the_one_that_the_part_time_calls_the_middle() 
     part = cost_part(taped(40, prompt=500, ms=lambda i: 9.0 - i / 10))  # later steps do more in less time
     times = sorted(9.0 - i / 10 for i in range(1, 40))
     assert figures(part)["decode step: time"]["value"] == pytest.approx(times[19] * MS)
-    assert "It took 7.00 ms" in said(message(part["caption"]))
+    assert "It took 7.00 ms" in said(Message.of(part["caption"]))
 
 
 def test_given_text_asks_nothing_of_other_machines() -> None:
@@ -227,7 +210,7 @@ def test_behind_a_window_the_cache_is_held_against_the_positions_that_it_holds()
         "not spread over what it let go"
     )
     assert part["memory"]["caption"]["key"] == "page_cost.grown_near"
-    assert said(message(part["accelerators"]["asked"])).endswith("without the window of 8.")
+    assert said(Message.of(part["accelerators"]["asked"])).endswith("without the window of 8.")
     assert figures(part)["memory needed for the longest request"]["note"]["key"] == "page_cost.peak_why_window"
 
 
@@ -235,7 +218,7 @@ def test_a_tape_without_a_configuration_says_what_to_run() -> None:
     part = cost_part(taped(config=None))
     assert set(part) == {"missing", "run"} and "record" in part["run"]
     unknown = cost_part(taped(config={"model_type": "abacus"}))
-    assert "abacus" in said(message(unknown["missing"]))
+    assert "abacus" in said(Message.of(unknown["missing"]))
     assert words_of(part) and words_of(unknown)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +22,7 @@ from tokentape.study.law.terms import forms_of
 from tokentape.views.page.law import MOST_POINTS, law_document, law_part, time_text
 from tokentape.views.page.law_words import form_message, meaning_message, per_message, term_message
 from tokentape.words.catalogue import LANGS, Message, said
+from views.page.pages import words_of
 
 CONFIG = {
     "model_type": "llama", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32,
@@ -48,17 +48,6 @@ def points(visits: int = 2) -> list[Point]:
 @pytest.fixture(scope="module")
 def law() -> Law:
     return fit_points(points(), (Subject("a model\u202e", "f", FACTS),))
-
-
-def message(part: Any) -> Message:
-    return Message(part["key"], {k: message(v) if isinstance(v, dict) else v for k, v in part.get("args", {}).items()})
-
-
-def words_of(part: Any) -> list[str]:
-    if isinstance(part, dict) and "key" in part and set(part) <= {"key", "args"}:
-        return [said(message(part), lang) for lang in LANGS]
-    values = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
-    return [word for value in values for word in words_of(value)]
 
 
 def test_lines_are_what_the_law_predicts(law: Law) -> None:
@@ -102,13 +91,13 @@ def test_coefficients_and_sentences(law: Law) -> None:
         assert (got["value"], got["low"], got["high"], got["share"]) == pytest.approx(
             (c.value, c.low, c.high, c.share), rel=1e-3
         )
-        assert said(message(got["term"])) == c.name and said(message(got["meaning"])) == c.meaning
-    told = [said(message(one)) for one in column["sentences"]]
+        assert said(Message.of(got["term"])) == c.name and said(Message.of(got["meaning"])) == c.meaning
+    told = [said(Message.of(one)) for one in column["sentences"]]
     assert f"the median error was {law.decode.check.median_error:.1%}" in told[0]
     assert any(text.startswith("Left out: 3 measurements for garbage collection, ") for text in told)
     assert context_sentence(law.decode) is not None and part["caption"]["key"] == "page_law.context"
     per_1000 = next(c for c in law.decode.coefficients if c.name == "key-value").value * 1000
-    assert said(message(part["caption"])).startswith(f"Each 1,000 tokens of context add {time_text(per_1000)} ")
+    assert said(Message.of(part["caption"])).startswith(f"Each 1,000 tokens of context add {time_text(per_1000)} ")
 
 
 def test_rooflines_are_those_of_the_machine(law: Law) -> None:
@@ -127,7 +116,7 @@ def test_a_kind_that_is_missing_is_told() -> None:
     law = fit_points([point for point in points() if point.kind == "decode"], (Subject("a", "f"),))
     part = law_part(law)
     assert [column["kind"] for column in part["subjects"][0]["columns"]] == ["decode"]
-    assert said(message(part["missing"][0])).startswith("No law for a prefill")
+    assert said(Message.of(part["missing"][0])).startswith("No law for a prefill")
 
 
 def test_many_points_are_chosen_evenly_and_counted() -> None:

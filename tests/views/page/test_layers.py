@@ -25,13 +25,8 @@ PIECES = {i: Piece(i, f"t{i}", f" t{i}".encode(), False) for i in range(VOCABULA
 CHECK = ReplayCheck(1e-6, 1e-7, 8, 1e-4, True)
 
 
-def message(plain: dict[str, Any]) -> Message:
-    args = {name: message(one) if isinstance(one, dict) else one for name, one in plain.get("args", {}).items()}
-    return Message(plain["key"], args)
-
-
 def text(plain: dict[str, Any]) -> str:
-    return said(message(plain))
+    return said(Message.of(plain))
 
 
 def logits() -> Any:

@@ -27,6 +27,7 @@ from tokentape.study.verdict import Verdict
 from tokentape.views.page.compare import compare_part, compared_document, refused_part, told_message
 from tokentape.views.page.compare_time import MOST_PLACES, coefficients_part
 from tokentape.words.catalogue import LANGS, Message, said
+from views.page.pages import words_of
 
 MS = 1_000_000
 FACTS = {"model": "paper", "weights": "full:1", "dtype": "float32", "tokenizer": "x", "engine": "scripted"}
@@ -55,20 +56,8 @@ def part_of(a: Tape, b: Tape, **asked: Any) -> Any:
     return part
 
 
-def message(part: Any) -> Message:
-    return Message(part["key"], {k: message(v) if isinstance(v, dict) else v for k, v in part.get("args", {}).items()})
-
-
-def words_of(part: Any) -> list[str]:
-    """Every message of a part in both languages: none may lack a phrase or an argument."""
-    if isinstance(part, dict) and "key" in part and set(part) <= {"key", "args"}:
-        return [said(message(part), lang) for lang in LANGS]
-    values = part.values() if isinstance(part, dict) else part if isinstance(part, list) else ()
-    return [word for value in values for word in words_of(value)]
-
-
 def english(part: Any) -> str:
-    return said(message(part))
+    return said(Message.of(part))
 
 
 # text

@@ -23,8 +23,8 @@ from tokentape.views.page.measures import measure, received
 from tokentape.views.page.overview import _removal as removal
 from tokentape.views.page.parts import figure, guarded_part, named_ids
 from tokentape.views.page.rounding import near, rounded, short, whole
-from tokentape.words.catalogue import LANGS, Message
-from views.page.pages import MS, said, spoken
+from tokentape.words.catalogue import LANGS, Message, phrase
+from views.page.pages import MS, messages, said, spoken
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +34,6 @@ def tape() -> Tape:
         *(Line((2 + i % 3) * MS, [said(b" w%d" % (i % 7), -0.1 * (i % 40))]) for i in range(199)),
     ]
     return tokentape.record(ScriptedSource(script), "The cat")
-
-
-def messages(value: Any) -> Any:
-    """Every message of a document, with its keys and arguments."""
-    if isinstance(value, dict):
-        if "key" in value and set(value) <= {"key", "args"}:
-            yield value
-        for inner in value.values():
-            yield from messages(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from messages(inner)
 
 
 def test_the_same_tape_gives_the_same_bytes(tape: Tape) -> None:
@@ -59,11 +47,11 @@ def test_any_tape_gives_a_document_that_can_be_said_in_both_languages(takes: Any
     json.dumps(found, allow_nan=False)
     words = page_words()
     for message in messages(found):
-        if not message["key"].startswith("page_"):
+        if not message.key.startswith("page_"):
             continue
         for lang in LANGS:
-            assert message["key"] in words[lang]
-            assert "{" not in read(message, lang).replace("{n}", ""), message
+            assert message.key in words[lang]
+            assert "{" not in phrase(message.key, lang, **message.args).replace("{n}", ""), message
 
 
 def test_columns_are_those_of_the_tape(tape: Tape) -> None:

@@ -26,6 +26,7 @@ from tokentape.views.page.time import _prefill, time_part
 from tokentape.views.page.time_late import late_steps
 from tokentape.views.units import duration
 from tokentape.words.catalogue import LANGS, Message, said
+from views.page.pages import messages
 
 MS = 1_000_000
 CONFIG = {
@@ -50,20 +51,6 @@ def taped(times_ns: list[int], *, prompt: int = 8, prefill_ns: int = 40 * MS, pa
 def lawful(n: int = 300, base: int = 2 * MS, slope: int = 5000) -> list[int]:
     """Steps that follow ``base + slope * context`` exactly."""
     return [base + slope * (9 + i) for i in range(n)]
-
-
-def messages(value: Any) -> list[Message]:
-    """Every message in a part."""
-    if isinstance(value, dict):
-        if "key" in value and set(value) <= {"key", "args"}:
-            return [message_of(value)]
-        return [one for inner in value.values() for one in messages(inner)]
-    return [one for inner in value for one in messages(inner)] if isinstance(value, list) else []
-
-
-def message_of(value: dict[str, Any]) -> Message:
-    args = value.get("args", {})
-    return Message(value["key"], {k: message_of(v) if isinstance(v, dict) else v for k, v in args.items()})
 
 
 @pytest.mark.parametrize("n", [0, 1, 5, 300])
@@ -147,7 +134,7 @@ def test_where_no_step_came_after_the_prompt_nothing_is_said_of_steps():
     assert part["late_caption"]["key"] == "page_time.late_no_steps"
     assert part["floor"]["missing"]["key"] == "page_time.no_floor", "the configuration is there: it lacks steps"
     one = time_part(taped([2 * MS]), 0)
-    assert said(message_of(one["caption"])) == "One step after the prompt: step 1 took 2.00 ms on the host's clock."
+    assert said(Message.of(one["caption"])) == "One step after the prompt: step 1 took 2.00 ms on the host's clock."
 
 
 def test_a_prefill_is_told_of_one_prompt_of_several_and_of_given_text():
@@ -155,7 +142,7 @@ def test_a_prefill_is_told_of_one_prompt_of_several_and_of_given_text():
         ns, kind = np.full(passes, 40.0 * MS), np.zeros(passes, np.int64)
         columns = {"n_in": np.ma.masked_invalid([np.nan if n_in is None else n_in] * passes), "batch": [batch] * passes}
         part = _prefill(columns, kind, ns, "host", given=given)
-        return said(message_of(part["caption"]))
+        return said(Message.of(part["caption"]))
 
     assert told(1).startswith("The prompt's 7 tokens were read in 40.0 ms")
     assert told(1, 1).startswith("The prompt's 1 token was read in 40.0 ms")
@@ -274,7 +261,7 @@ def test_the_roofline_is_of_the_machine_that_was_measured_and_only_a_model(tmp_p
     facts = {"config": CONFIG, "dtype": "bfloat16", "hostname": socket.gethostname()}
     floor = time_part(taped(lawful(40), **facts), 0)["floor"]
     assert floor["badge"] == "modelled"
-    told = {lang: said(message_of(floor["note"]), lang) for lang in LANGS}
+    told = {lang: said(Message.of(floor["note"]), lang) for lang in LANGS}
     assert "this machine" not in told["en"], "a page may be read on another"
     assert told["zh"].startswith("录制所用的机器（cpu）的屋顶线")
     work = workload({**CONFIG, "dtype": "bfloat16"}, pairs="seen")

@@ -91,7 +91,6 @@ class _Ladder:
         self._whole = document
         self._tape = document["tape"]
         self._traces: list[Part] = list(self._tape["traces"])
-        self._undrawn = undrawn
         self._total, self._most = total, max_bytes
         n_tokens = sum(len(trace["tokens"]["step"]) for trace in self._traces)
         each = total / max(1, n_tokens)

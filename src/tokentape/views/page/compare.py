@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shlex
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from tokentape.study.comparability import Difference, differences
 from tokentape.study.compare import WHAT, Comparison, Side, compare
 from tokentape.study.verdict import Verdict
 from tokentape.views.card import model_name, shown_path
+from tokentape.views.compare_words import caveat_message, told_message
 from tokentape.views.drawing import drawn_text
 from tokentape.views.page.compare_text import alignments_part
 from tokentape.views.page.compare_time import coefficients_part, ratios_part, series_part
@@ -33,35 +33,6 @@ __all__ = ["compare_document", "compare_part", "compared_document", "refused_par
 
 _VALUE = 160
 """Characters of a value that differs."""
-
-_TOLD: tuple[tuple[str, str], ...] = (
-    (r"(?P<side>[AB]) is (?P<state>partial|recording): what it lacks is not compared", "note_state"),
-    (r"(?P<left>\d+) of the (?P<n>\d+) sequences of (?P<side>[AB]) have no counterpart", "note_left"),
-    (r"(?P<name>\S+) was named as the question, and is the same on both: (?P<value>.*)", "note_alike"),
-    (r"(?P<n>\d+) of the (?P<first>\d+) pairs that the first look needs", "reason_look"),
-    (r"one measurement a side has no spread", "reason_one"),
-    (r"(?P<steps>\d+) steps at equal context and (?P<runs>\d+) runs a side; it takes .*", "reason_few"),
-    (r"the (?P<n>\d+) pairs are used up", "reason_used"),
-    (
-        r"the budget was spent after (?P<n>\d+) of .*?(?:; at this noise, at most (?P<time>.*) would do)?",
-        "reason_budget",
-    ),
-    (r"interrupted after (?P<n>\d+) of .*", "reason_interrupted"),
-)
-"""What `study` says in English, and the phrase of the page that says the same."""
-
-
-def told_message(text: str) -> Message:
-    """A note or a reason as a message; one that is not known stands for itself."""
-    for pattern, key in _TOLD:
-        if (match := re.fullmatch(pattern, text, re.DOTALL)) is not None:
-            given = {name: drawn_text(value) for name, value in match.groupdict().items() if value is not None}
-            if "state" in given:
-                return Message(f"page_compare.{key}", {**given, "state": Message(f"page_compare.{given['state']}")})
-            if key == "reason_budget" and "time" not in given:
-                key = "reason_budget_plain"
-            return Message(f"page_compare.{key}", {n: int(v) if v.isdigit() else v for n, v in given.items()})
-    return Message("page_compare.as_told", {"text": drawn_text(text)})
 
 
 def compared_document(
@@ -109,7 +80,7 @@ def compare_part(found: Comparison, tapes: tuple[Tape, Tape]) -> Part:
         "caption": sentence.as_dict(),
         "refused": None,
         "verdict": None if found.verdict is None else _verdict(found.verdict, found.of),
-        "caveat": None if found.caveat is None else _caveat(found.caveat).as_dict(),
+        "caveat": None if found.caveat is None else caveat_message(found.caveat).as_dict(),
         "sides": [_side(found.a), _side(found.b)],
         "differences": _differences(found.differences),
         "notes": [told_message(note).as_dict() for note in found.notes],
@@ -186,14 +157,6 @@ def _sentence(verdict: Verdict | None, of: str) -> Message:
     if key != "equal":
         told["size"] = f"{abs(100 * verdict.change):.1f}%"
     return Message(f"page_compare.{key}", told)
-
-
-def _caveat(caveat: str) -> Message:
-    order = re.match(r"([AB]) was recorded before [AB]; ", caveat)
-    if order is None:
-        return Message("page_compare.apart")
-    first, second = order[1], "B" if order[1] == "A" else "A"
-    return Message("page_compare.apart_order", {"first": first, "second": second})
 
 
 def _side(side: Side) -> Part:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tokentape.study.alignment import Alignment, Choice, Parting
 from tokentape.study.matching import matched
 from tokentape.study.times import plain_values
+from tokentape.views.card import finish_message
 from tokentape.views.drawing import drawn_tokens
 from tokentape.views.page.parts import Part
 from tokentape.views.page.rounding import near, rounded
@@ -76,8 +77,7 @@ def _outcome(one: Alignment, states: tuple[str, str]) -> Message:
     sides = (("A", "B", one.parting.a, states[0]), ("B", "A", one.parting.b, states[1]))
     for who, other, choice, state in sides:
         if choice.position is None:
-            reason = choice.finish_reason or ("running" if state == "recording" else "left")
-            why = Message(f"page_core.finish.{reason}")
+            why = finish_message(choice.finish_reason, state)
             return Message("page_compare.ends", {**told, "who": who, "other": other, "n": choice.index, "why": why})
     if one.n_common == 0:
         return Message("page_compare.no_common", {"name": name})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokentape.data.doubt import in_doubt
 from tokentape.study.metrics import summary
-from tokentape.views.card import model_name, shown_path
+from tokentape.views.card import finish_message, model_name, shown_path
 from tokentape.views.drawing import drawn_text
 from tokentape.views.page.attention import attention_part
 from tokentape.views.page.cost import cost_part
@@ -88,7 +88,7 @@ def trace_part(trace: Trace, tape: Tape) -> Part:
         "number": trace.number,
         "run": trace.run.number,
         "row": trace.row,
-        "finish": _finish(trace, tape).as_dict(),
+        "finish": finish_message(trace.finish_reason, tape.state).as_dict(),
         "guarded": trace.guarded,
         "symbols": symbols,
         "n_prompt": n_prompt,
@@ -108,11 +108,6 @@ def pieces_part(traces: Iterable[Part], pieces: Mapping[int, Piece]) -> dict[str
 
 def _run(trace: Trace, tape: Tape) -> Part:
     return {**run_part(trace), "time": guarded_part(lambda: time_part(tape, trace.run.number))}
-
-
-def _finish(trace: Trace, tape: Tape) -> Message:
-    reason = trace.finish_reason or ("running" if tape.state == "recording" else "left")
-    return Message(f"page_core.finish.{reason}")
 
 
 def _unless_withheld(trace: Trace, tape: Tape, build: Callable[[], Part]) -> Part:

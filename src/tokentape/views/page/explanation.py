@@ -7,14 +7,13 @@ labels of its sources.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tokentape.views.drawing import drawn_text, quoted
+from tokentape.views.page.file import digest
 from tokentape.words.catalogue import Lang, phrase
 
 if TYPE_CHECKING:
@@ -58,8 +57,7 @@ def explanation_html(found: Explanation, lang: Lang = "en") -> str:
     body.append(_paragraph(_check(found, lang)))
     if "notice" in found.notes:
         body.append(_paragraph(drawn_text(str(found.notes["notice"]))))
-    digest = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; style-src '{digest(_STYLE)}'; base-uri 'none'; form-action 'none'"
     return (
         f'<!doctype html>\n<html lang="{"zh-Hans" if lang == "zh" else "en"}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<title>{html.escape(title)}</title>\n'

@@ -10,18 +10,21 @@ import base64
 import hashlib
 import html
 import os
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from tokentape.errors import MissingExtra, TapeExists, UsageError
+from tokentape.data.outputs import arriving, refuse_place
+from tokentape.errors import MissingExtra, UsageError
 from tokentape.views.page.json_text import page_json
 from tokentape.words.catalogue import Lang, Message, said
 
-__all__ = ["bundle", "page_html", "policy", "refuse_place", "shell_bytes", "write_page"]
+__all__ = ["PAGE", "bundle", "digest", "page_html", "policy", "shell_bytes", "write_page"]
+
+PAGE = "a page"
+"""What takes no tape's place."""
 
 _TEXT = 20_000
 """Characters of the text that is read without script."""
@@ -51,8 +54,8 @@ def policy(*, connect: bool = False) -> str:
     script, style = bundle()
     rules = [
         "default-src 'none'",
-        f"script-src '{_digest(script)}'",
-        f"style-src '{_digest(style)}'",
+        f"script-src '{digest(script)}'",
+        f"style-src '{digest(style)}'",
         *(["connect-src 'self'"] if connect else []),
         "base-uri 'none'",
         "form-action 'none'",
@@ -60,8 +63,23 @@ def policy(*, connect: bool = False) -> str:
     return "; ".join(rules)
 
 
-def page_html(document: Mapping[str, Any]) -> str:
-    """The page of a document, as UTF-8 text of one file. Raises MissingExtra where the bundle was not built."""
+def page_html(document: Mapping[str, Any], *, framed: bool = False) -> str:
+    """The page of a document, as UTF-8 text of one file; ``framed``, it keeps its state to itself, as the address of a frame is
+    nobody's. Raises MissingExtra where the bundle was not built.
+    """
+    before, after = _around(document, framed=framed)
+    return f"{before}{page_json(document)}{after}"
+
+
+def shell_bytes(document: Mapping[str, Any]) -> int:
+    """What the page of a document takes beside its data, the text that is read without script included, and what may yet be
+    said of what was left out.
+    """
+    return sum(len(part.encode()) for part in _around(document)) + _SAID_OF_DROPPED
+
+
+def _around(document: Mapping[str, Any], *, framed: bool = False) -> tuple[str, str]:
+    """What stands before and after the data."""
     script, style = bundle()
     lang: Lang = document["lang"] or "en"
     head = (
@@ -74,50 +92,23 @@ def page_html(document: Mapping[str, Any]) -> str:
         f"<title>{_escaped(document['title'])}</title>\n"
         f"<style>{style}</style>\n"
     )
-    return (
+    before = (
         f'<!doctype html>\n<html lang="{"zh-Hans" if lang == "zh" else "en"}">\n<head>\n{head}</head>\n<body>\n'
-        f'<div id="tokentape"></div>\n<noscript>\n{_without_script(document, lang)}</noscript>\n'
-        f'<script type="application/json" id="tokentape-data">{page_json(document)}</script>\n'
-        f"<script>{script}</script>\n</body>\n</html>\n"
+        f'<div id="tokentape"{" data-frame" if framed else ""}></div>\n'
+        f"<noscript>\n{_without_script(document, lang)}</noscript>\n"
+        '<script type="application/json" id="tokentape-data">'
     )
-
-
-def shell_bytes(document: Mapping[str, Any]) -> int:
-    """What the page of a document takes beside its data, the text that is read without script included, and what may yet be
-    said of what was left out.
-    """
-    return len(page_html(document).encode()) - len(page_json(document).encode()) + _SAID_OF_DROPPED
-
-
-def refuse_place(place: Path, *, overwrite: bool, other: str = "another path") -> None:
-    """Raise TapeExists where a page may not be put: over what is there, unless ``overwrite``; over a tape, or over what is no
-    file (a folder, a device), in any case.
-    """
-    if not place.exists():
-        return
-    if not overwrite:
-        fix = f"{other}, or --overwrite"
-        raise TapeExists(f"{place} already exists", why="nothing is overwritten unasked", fix=fix)
-    if place.suffix == ".tape" or not place.is_file():
-        why = "a page never takes the place of a tape" if place.is_file() else "it is no ordinary file"
-        raise TapeExists(f"{place} already exists", why=why, fix="give another path")
+    return before, f"</script>\n<script>{script}</script>\n</body>\n</html>\n"
 
 
 def write_page(document: Mapping[str, Any], path: str | os.PathLike[str], *, overwrite: bool = False) -> int:
     """Write the page of a document to a file, whole or not at all; returns its bytes. Raises TapeExists, UsageError."""
     place = Path(path)
-    refuse_place(place, overwrite=overwrite)
+    refuse_place(place, overwrite=overwrite, what=PAGE, fix="another path, or --overwrite")
     data = page_html(document).encode()
     try:
-        with tempfile.NamedTemporaryFile(dir=place.parent, prefix=".page-", delete=False) as file:
-            try:
-                file.write(data)
-                file.flush()
-                Path(file.name).chmod(0o666 & ~_umask())
-                Path(file.name).replace(place)
-            except BaseException:
-                Path(file.name).unlink(missing_ok=True)
-                raise
+        with arriving(place) as file:
+            file.write(data)
     except OSError as error:
         raise UsageError(
             f"{place} cannot be written", why=str(error), fix="give a path in a folder that can be"
@@ -125,13 +116,8 @@ def write_page(document: Mapping[str, Any], path: str | os.PathLike[str], *, ove
     return len(data)
 
 
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
-def _digest(text: str) -> str:
+def digest(text: str) -> str:
+    """What a content security policy calls a script or a style by."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
@@ -141,12 +127,7 @@ def _escaped(text: str) -> str:
 
 
 def _said(message: Mapping[str, Any], lang: Lang) -> str:
-    return said(_message(message), lang)
-
-
-def _message(message: Mapping[str, Any]) -> Message:
-    args = message.get("args", {})
-    return Message(message["key"], {k: _message(v) if isinstance(v, Mapping) else v for k, v in args.items()})
+    return said(Message.of(message), lang)
 
 
 def _without_script(document: Mapping[str, Any], lang: Lang) -> str:

@@ -96,7 +96,7 @@ def _column(column: LawColumn) -> Part:
         "n_points": part.n_points,
         "measured": [rounded(value, 6) for value in column.measured],
         "batch": list(part.batch),
-        "ends": short(_ends(column), 4),
+        "ends": short(column.time_ends(), 4),
         "ratio_ends": short(_ratio_ends(column.residuals), 4),
         "contexts": short(column.contexts[LINE], 5),
         "lines": [_line(column, batch) for batch in column.lines],
@@ -108,17 +108,6 @@ def _column(column: LawColumn) -> Part:
         else {name: rounded(getattr(part.check, name), 4) for name in ("median_error", "p90_error", "coverage", "n")},
         "sentences": [message.as_dict() for message in _sentences(column)],
     }
-
-
-def _ends(column: LawColumn) -> tuple[float, float]:
-    """Of the time axis: what was fitted, the lines with what is near of their bands, a roofline within sight."""
-    values = [r.ns for r in column.residuals if r.cause is None]
-    for batch in column.lines:
-        line, below, above = column.predicted(batch)
-        values += [*line, *np.maximum(below, line / 2), *np.minimum(above, line * 2)]
-        if column.room_below is not None and column.room_below < FAR_BELOW:
-            values += column.roofline(batch).tolist()
-    return min(values) / 1.12, max(values) * 1.12
 
 
 def _ratio_ends(residuals: Sequence[Residual]) -> tuple[float, float]:

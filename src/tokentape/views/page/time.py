@@ -106,11 +106,7 @@ def _caption(clock: str, ns: Array, rows: npt.NDArray[np.int64], law: dict[str, 
         "clock": Message(f"page_time.on_{clock}"),
     }
     found = Message("page_time.caption" if len(ns) > 1 else "page_time.caption_one", told)
-    return (
-        found
-        if law is None
-        else Message("page_time.two", {"first": found, "second": Message(law["key"], law.get("args", {}))})
-    )
+    return found if law is None else Message("page_time.two", {"first": found, "second": Message.of(law)})
 
 
 def _late_caption(late: Sequence[Late], n: int, by_law: bool) -> Message:
