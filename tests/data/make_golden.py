@@ -16,6 +16,6 @@ if __name__ == "__main__":
     path = GOLDEN / f"v{SCHEMA_VERSION}.tape"
     if path.exists():
         raise SystemExit(f"{path} exists: a golden tape is never made again")
-    add_explanations(write_tape(path, n_runs=1, ruled=True), [explained(), explained_together()])
+    add_explanations(write_tape(path, n_runs=1, ruled=True, served=True), [explained(), explained_together()])
     add_readings(path, [looked(), lensed(), added()])
     print(path, path.stat().st_size, "bytes")

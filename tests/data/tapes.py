@@ -14,6 +14,7 @@ from tokentape.data import KINDS, STEP_COLUMNS, Piece, Run, Setting, TapeWriter,
 from tokentape.data.attention import AttentionSummary, TopSources
 from tokentape.data.blocks import Draft, DraftTokens
 from tokentape.data.control import Decision, Effect, Outcome, RuleHead
+from tokentape.data.exchange import Exchange, Scrape
 from tokentape.data.explanation import Explanation, ReplayCheck, Source
 from tokentape.data.layers import DirectAttribution, Lens
 from tokentape.data.reading import Reading
@@ -53,7 +54,8 @@ def token(trace, position, step, text="a", raw=None, candidates=((7, -0.5), (8, 
     pairs = None if candidates is None else candidates_json(candidates)
     flags = (known.get("forced", 0), known.get("overshoot", 0))
     control = tuple(known.get(name) for name in ("wanted", "allowed", "removed"))
-    return (trace, position, step, *(known.get(name) for name in columns), *flags, *control, text, raw, pairs)
+    values = (*(known.get(name) for name in columns), *flags, *control, known.get("channel"))
+    return (trace, position, step, *values, text, raw, pairs)
 
 
 def write_run(writer, n_steps=6, n_traces=2, n_prompt=3, end=True, pause=None):
@@ -128,7 +130,7 @@ def write_ruled_run(writer, n_blocks=3, end=True, pause=None):
             traces = [begun.trace_numbers[row] for row in rows]
             known = {"rules_ns": 5000 + i if i else None, "dropped": i if i > 2 else None, "batch": 2}
             columns = (3 + i, i, [i] * len(rows), -0.5, 1.5, 1, -0.25, i % 2, 0)
-            control = ([i + 1, None][: len(rows)], None if i == 2 else 100 - i, [0.25 * i] * len(rows))
+            control = ([i + 1, None][: len(rows)], None if i == 2 else 100 - i, [0.25 * i] * len(rows), None)
             texts = [RULED_TEXT[row][i] for row in rows]
             tokens = DraftTokens(len(rows), traces, (*columns, *control), texts, None)
             draft.add(1, step(begun.number, i, len(rows), **known)[1:], tokens)
@@ -144,13 +146,74 @@ def write_ruled_run(writer, n_blocks=3, end=True, pause=None):
     return begun
 
 
-def write_tape(path, n_runs=2, state="complete", ruled=False, **run):
-    """A finished tape of ``n_runs`` runs, and one more under rules if it is to be ``ruled``; returns its path."""
+EXCHANGE = Exchange(
+    scheduled_ns=80,
+    connect_ns=82,
+    connected_ns=85,
+    sent_ns=91,
+    first_byte_ns=99,
+    ended_ns=2**40,
+    status=200,
+    attempt=2,
+    retry_of=0,
+    label="counted",
+    fault="no_done",
+    error="the last word: 猫 \0\x1b[0m\u202e",
+    stamps="kernel",
+    finish="tool_calls",
+    model="<b>demo",
+    request_id="cmpl-'1\"",
+    n_prompt=3,
+    n_completion=5,
+    n_reasoning=1,
+    n_cached=0,
+    usage={"completion_tokens": 5, "details": {"reasoning_tokens": 1, "none": None}},
+    server={"prompt_ms": 0.1 + 0.2, "state": "猫", "slots": [1, 2]},
+    process=1,
+    conversation="talk 猫",
+    turn=3,
+)
+"""What passed for :func:`write_served_run`: every field said, with text of every awkward kind."""
+
+SCRAPES = (
+    Scrape("server", 70, 75, {'running{model="<b>猫",le="+Inf"}': 0.1 + 0.2, "total": 2**53 + 1, "least": 5e-324}),
+    Scrape("client 0", 75, 75, {}),
+    Scrape("server", 2**40, 2**40 + 1, {"running": -0.0}),
+)
+CHANNELLED = (1, None, 0, 2, 2)
+
+
+def write_served_run(writer, end=True, exchange=EXCHANGE):
+    """A served run: chunks of 0, 2 and 3 tokens, of every channel and of none, each read and understood after it had come."""
+    begun = writer.begin(Run((TraceHead(0, None, None, "prompt"),), {"max_tokens": 5}, start_ns=90))
+    texts = iter(((" A", None), (None, CAT[:2]), (None, CAT[2:]), ("{", None), ("", None)))
+    at = 0
+    for i, n in enumerate((0, 2, 3)):
+        marks = {"read_ns": 110 + 20 * i + 1 if i else None, "parsed_ns": 110 + 20 * i + 4 if i else None}
+        rows = [
+            token(begun.trace_numbers[0], at + j, i, *next(texts), None, channel=CHANNELLED[at + j]) for j in range(n)
+        ]
+        of_chunk = list(step(begun.number, i, n, batch=1, **marks))
+        of_chunk[2] = KINDS.index("chunk")
+        writer.append([tuple(of_chunk)], rows)
+        at += n
+    if end:
+        writer.end(begun.number, ["tool_calls"], exchange=exchange)
+    return begun
+
+
+def write_tape(path, n_runs=2, state="complete", ruled=False, served=False, **run):
+    """A finished tape of ``n_runs`` runs, one more under rules if it is to be ``ruled``, and one of an endpoint if it is to be
+    ``served``; returns its path.
+    """
     writer = TapeWriter.create(path, SETTING, notes={"origin_unix_ns": 10**18, "clock": "fake"})
     for _ in range(n_runs):
         write_run(writer, **run)
     if ruled:
         write_ruled_run(writer)
+    if served:
+        write_served_run(writer)
+        writer.add_scrapes(SCRAPES)
     writer.add_pieces([(3, "Ġcat", b" cat", False), (4, None, b"\xff", True)])
     writer.close(state).close()
     return path

@@ -152,7 +152,7 @@ def block(traces, steps, data=b"xy"):
     """A block with one token a step for each trace."""
     draft = Draft()
     for i in steps:
-        columns = (2 + i, i, 5, -0.5, 1.0, 1, None, 0, 0, None, None, None)
+        columns = (2 + i, i, 5, -0.5, 1.0, 1, None, 0, 0, None, None, None, None)
         draft.add(1, step(0, i, len(traces))[1:], DraftTokens(len(traces), traces, columns, [data] * len(traces), None))
     return draft
 
@@ -628,7 +628,7 @@ def test_an_older_tape_that_is_open_while_it_is_resumed(tmp_path, version):
     "change",
     [
         "update token set id = 9 where trace = 0 and position = 4",
-        "update step set rss_bytes = null where run = 1",
+        "update step set device_bytes = 5 where run = 1",
         "update token set candidates = '[[250000,-0.100000001]]' where trace = 0 and position = 5",
         "update token set logprob = 0.5 where trace = 2 and position = 5",
     ],
@@ -639,7 +639,7 @@ def test_new_packs_do_not_make_an_altered_tape_look_sound(tmp_path, version, cha
     before, problems = path.read_bytes(), verify(path)
     assert problems
     with pytest.raises(DamagedTape):
-        add_explanations(path, [explained(trace=3, targets=[3, 5, 7], target_ids=[0, 2, 4])])
+        add_explanations(path, [explained(trace=1, targets=[3, 5, 7], target_ids=[0, 2, 4])])
     assert path.read_bytes() == before and verify(path) == problems
 
 

@@ -283,6 +283,7 @@ def test_an_older_tape_is_brought_up_to_date_by_adding(tmp_path, version):
         (3, "explanations"),
         (4, "control"),
         (5, "readings"),
+        (6, "served"),
     ]
     with open_tape(path) as tape:
         assert tape.state == "complete" and said_by(tape.explanations[1]) == said_by(explained_together())

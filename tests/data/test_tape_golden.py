@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tapes import (
     CAT,
+    CHANNELLED,
     DECISIONS,
+    EXCHANGE,
     OUTCOMES,
     RULES,
+    SCRAPES,
     added,
     control_of,
     effects_of,
@@ -36,7 +40,7 @@ from tokentape.data import (
     verify,
 )
 from tokentape.data.migrations import MIGRATIONS
-from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, READ_SINCE
+from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, READ_SINCE, SERVED_SINCE
 
 GOLDEN = Path(__file__).parent / "golden"
 VERSIONS = sorted(path for path in GOLDEN.glob("v*.tape") if path.stem[1:].isdigit())
@@ -53,10 +57,11 @@ def test_there_is_one_for_each_version():
 @pytest.mark.parametrize("path", VERSIONS, ids=lambda path: path.stem)
 def test_golden_tape(path, tmp_path):
     copied = shutil.copy(path, tmp_path / "cat.tape")
-    assert path.stat().st_size < 120_000
+    assert path.stat().st_size < 130_000
     assert verify(copied) == []
     with open_tape(copied) as tape:
-        assert (tape.state, len(tape), len(tape.runs)) == ("complete", 4, 2)
+        served = version_of(path) >= SERVED_SINCE
+        assert (tape.state, len(tape), len(tape.runs)) == ("complete", 4 + served, 2 + served)
         assert tape.setting.facts["model"] == "demo" and tape.setting.fingerprint == "f013c1bef4f254c6"
         trace = tape.traces[1]
         assert trace.prompt_text == "prompt 1: 猫\0\x1b[0m\r\n"
@@ -74,7 +79,10 @@ def test_golden_tape(path, tmp_path):
         known = [looked(), lensed(), added()] if version_of(path) >= READ_SINCE else []
         assert [read_by(found) for found in tape.readings] == [read_by(one) for one in known]
         ruled = RULES if version_of(path) >= CONTROLLED_SINCE else ()
-        assert [run.rules for run in tape.runs] == [(), ruled]
+        assert [run.rules for run in tape.runs][:2] == [(), ruled]
+        assert "channel" in trace.tokens and trace.tokens["channel"].mask.all() and trace.steps["read_ns"].mask.all()
+        if not served:
+            assert (tape.exchanges, tape.scrapes, trace.exchange) == ({}, [], None)
     assert shutil.copy(path, tmp_path / "again.tape").read_bytes() == copied.read_bytes(), "reading changed the file"
 
 
@@ -83,7 +91,7 @@ def test_golden_tape(path, tmp_path):
 )
 def test_golden_tape_says_what_rules_did(path, tmp_path):
     with open_tape(shutil.copy(path, tmp_path / "cat.tape")) as tape:
-        first, second = tape.traces[2:]
+        first, second = tape.traces[2:4]
         assert control_of(first) == (RULES, effects_of(5), DECISIONS[0], OUTCOMES[0])
         assert control_of(second) == (RULES, effects_of(4), DECISIONS[1], OUTCOMES[1])
         assert first.effects["removed"].tolist()[:9] == [0, 0, 0, None, None, 0, 1, 0, float("inf")]
@@ -94,6 +102,24 @@ def test_golden_tape_says_what_rules_did(path, tmp_path):
         assert first.steps["rules_ns"].tolist() == [None, 5001, 5002, 5003, 5004]
         assert first.steps["dropped"].tolist() == [None, None, None, 3, 4]
         assert control_of(tape.traces[0]) == ((), effects_of(0), (), ())
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in VERSIONS if version_of(path) >= SERVED_SINCE], ids=lambda path: path.stem
+)
+def test_golden_tape_says_what_passed_with_a_server(path, tmp_path):
+    with open_tape(shutil.copy(path, tmp_path / "cat.tape")) as tape:
+        trace = tape.traces[4]
+        assert (trace.run.number, trace.n_prompt, trace.finish_reason, trace.text) == (2, None, "tool_calls", " A🐈{")
+        assert trace.exchange == replace(EXCHANGE, run=2) and tape.exchanges == {2: trace.exchange}
+        assert tape.traces[0].exchange is None and tuple(tape.scrapes) == SCRAPES
+        assert [str(one.values) for one in tape.scrapes] == [str(dict(one.values)) for one in SCRAPES]  # -0.0, 5e-324
+        assert trace.tokens["channel"].tolist() == list(CHANNELLED)
+        assert trace.tokens["position"].tolist() == [0, 1, 2, 3, 4] and trace.tokens["step"].tolist() == [1, 1, 2, 2, 2]
+        assert trace.steps["kind"].tolist() == [2, 2, 2] and trace.steps["n_out"].tolist() == [0, 2, 3]
+        assert trace.steps["read_ns"].tolist() == [None, 131, 151] and trace.steps["end_ns"].tolist() == [110, 130, 150]
+        assert trace.steps["parsed_ns"].tolist() == [None, 134, 154]
+        assert tape.verify() == []
 
 
 def definitions(path):

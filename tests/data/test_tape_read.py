@@ -30,13 +30,14 @@ from tapes import (
     write_tape,
 )
 
-from tokentape.data import SCHEMA_VERSION, Piece, Reading, ReplayCheck, Setting, TapeWriter, open_tape, verify
+from tokentape.data import Piece, Reading, ReplayCheck, Setting, TapeWriter, open_tape, verify
 from tokentape.data.annex import add_explanations, add_readings
 from tokentape.data.attention import AttentionSummary, TopSources
 from tokentape.data.json_text import shortest
 from tokentape.data.layers import DirectAttribution, Lens
 from tokentape.data.reading import READ, covers
 from tokentape.data.reading_rows import put_reading, read_reading
+from tokentape.data.schema import READ_SINCE
 from tokentape.errors import DamagedTape, UsageError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -287,7 +288,7 @@ def test_a_run_that_is_dropped_takes_its_own_along(tmp_path):
         assert [one.number for one in tape.readings] == [1] and len(tape.traces) == 2
 
 
-@pytest.mark.parametrize("version", range(1, SCHEMA_VERSION))
+@pytest.mark.parametrize("version", range(1, READ_SINCE))
 def test_an_older_tape_is_brought_up_to_date(tmp_path, version):
     path = Path(shutil.copy(GOLDEN / f"v{version}.tape", tmp_path / "cat.tape"))
     with open_tape(path) as tape:

@@ -14,7 +14,21 @@ def block(writer, run, first, n, traces):
     draft = Draft()
     for index in range(first, first + n):
         said = traces if index % 2 else traces[:1]
-        columns = (4 + index, index, index % 5, None, 1.5, index + 1, None, 0, int(index % 7 == 6), None, None, None)
+        columns = (
+            4 + index,
+            index,
+            index % 5,
+            None,
+            1.5,
+            index + 1,
+            None,
+            0,
+            int(index % 7 == 6),
+            None,
+            None,
+            None,
+            None,
+        )
         data = [CAT[: index % 5], None][: len(said)]
         pairs = [[(i, -float(i)) for i in range(index % 4)] or None, []][: len(said)]
         tokens = DraftTokens(len(said), list(said), [[one] * len(said) for one in columns], data, pairs)

@@ -219,7 +219,7 @@ def test_resuming(tmp_path):
         ((*token(0, 0, 0)[:-1], "[[1,nan]]"), "candidates"),
         ((*token(0, 0, 0)[:-1], "[[1,-0.5]"), "candidates"),
         ((*token(0, 0, 0)[:-1], "[1,-0.5]"), "candidates"),
-        (token(0, 0, 0)[:-3], "a token has 13 values, not 16"),
+        (token(0, 0, 0)[:-3], "a token has 14 values, not 17"),
     ],
 )
 @pytest.mark.parametrize("where", ["file", "memory"])

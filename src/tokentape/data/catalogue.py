@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from tokentape.data.schema import (
     CONTROLLED_SINCE,
     EFFECT_COLUMNS,
+    EXCHANGE_COLUMNS,
     EXPLAINED_SINCE,
     READ_SINCE,
+    SERVED_SINCE,
     STEP_COLUMNS,
     TOKEN_COLUMNS,
     Column,
@@ -109,6 +111,7 @@ TABLES: tuple[Table, ...] = (
             _maybe("raw", "blob", "the token's bytes, only where `text` is null; both are null where no text was to be kept"),
             _maybe("candidates", "json", "`[[id, logprob], ...]`: the best tokens of the model's own distribution, best first"),
             _maybe("bytes", "blob", "the token's bytes in either case; computed by SQLite, not stored"),
+            _maybe("channel_name", "text", "the word for `channel`; computed by SQLite, not stored"),
         ),
     ),
     Table(
@@ -261,6 +264,27 @@ TABLES: tuple[Table, ...] = (
             _maybe("why", "text", "the validator's complaint, or what was missing"),
         ),
         since=CONTROLLED_SINCE,
+    ),
+    Table(
+        "exchange",
+        "What passed between a client and a server for one run: when, how it ended, and what the server says of it. A request that "
+        "was sent again is two runs.",
+        ("run",),
+        EXCHANGE_COLUMNS,
+        since=SERVED_SINCE,
+    ),
+    Table(
+        "scrape",
+        "Readings of gauges and counters while requests were under way: a server's `/metrics`, and the client's own state.",
+        ("number",),
+        (
+            _always("number", "i8", "number of the reading, in the order in which they were taken"),
+            _always("source", "text", "`server`, or `client` with the number of its process"),
+            _always("began_ns", "i8", "host clock when it was asked for, since the tape's origin", "ns"),
+            _always("ended_ns", "i8", "host clock when the answer was there", "ns"),
+            _always("body", "blob", "values by name: JSON, deflated (zlib)"),
+        ),
+        since=SERVED_SINCE,
     ),
     Table(
         "manifest",

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from tokentape.data.attention import AttentionSummary
 from tokentape.data.control import ACTIONS, OUTCOMES, Decision, Outcome
+from tokentape.data.exchange import FAULTS, Exchange
 from tokentape.data.explanation import Explanation
 from tokentape.data.layers import DirectAttribution, Lens
 from tokentape.data.packing import NO_TEXT
 from tokentape.data.reading import Reading
-from tokentape.data.schema import KINDS, SERIES
+from tokentape.data.schema import CHANNELS, KINDS, SERIES
 from tokentape.data.trace import Columns, Masked
 
 __all__ = [
     "Problem",
     "decision_problems",
     "effect_problems",
+    "exchange_problems",
     "explanation_problems",
     "joint_problems",
     "outcome_problems",
@@ -100,6 +103,7 @@ def token_problems(where: str, tokens: npt.NDArray[np.void], n_prompt: int | Non
         (_there(tokens, "token", "wanted") & (tokens["wanted"] < 0), "was wanted with an id below 0"),
         (_there(tokens, "token", "allowed") & (tokens["allowed"] < 0), "had fewer than no tokens allowed"),
         (~(tokens["removed"] >= -TOLERANCE), "has more than all of the probability left"),
+        (tokens["channel"] >= len(CHANNELS), "is part of nothing known"),
     )
     for wrong, what in checks:
         place = _first(wrong)
@@ -133,6 +137,29 @@ def effect_problems(
         place = _first(wrong)
         if place is not None:
             yield Problem(where, f"the effect of rule {rule[place]} at position {position[place]} {what}")
+
+
+def exchange_problems(one: Exchange, start_ns: int | None) -> Iterator[Problem]:
+    """What passed came in order: connected, begun, answered, ended; counts are none below 0, and a retry is of an earlier run.
+
+    An answer may be there before the call returns that handed over the last byte of the request: the kernel stamps it at once.
+    """
+    where = f"exchange {one.run}"
+    begun = (("connect_ns", one.connect_ns), ("connected_ns", one.connected_ns), ("start_ns", start_ns))
+    for last in (("sent_ns", one.sent_ns), ("ended_ns", one.ended_ns)):
+        known = [(name, at) for name, at in (*begun, last) if at is not None]
+        for (before, earlier), (after, later) in pairwise(known):
+            if later < earlier:
+                yield Problem(where, f"{after} is before {before}")
+    if one.first_byte_ns is not None and start_ns is not None and one.first_byte_ns < start_ns:
+        yield Problem(where, "it was answered before it was asked")
+    for name in ("n_prompt", "n_completion", "n_reasoning", "n_cached"):
+        if (getattr(one, name) or 0) < 0:
+            yield Problem(where, f"{name} counts fewer than none")
+    if one.retry_of is not None and not 0 <= one.retry_of < one.run:
+        yield Problem(where, f"it repeats run {one.retry_of}, which is no earlier one")
+    if one.fault is not None and one.fault not in FAULTS:
+        yield Problem(where, f"it has the unknown fault {one.fault!r:.40}")
 
 
 def decision_problems(

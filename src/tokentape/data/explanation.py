@@ -64,8 +64,10 @@ class ReplayCheck:
 
     ``largest`` and ``median`` are of ``|delta logprob|`` in nats over the ``n`` tokens that could be compared, null where
     there was none, or where the replay gave infinity or NaN; ``passed`` says whether the replay counts as the same
-    computation within ``tolerance`` (nats), ``reason`` why not. Raises UsageError for a check that was passed with nothing
-    to compare.
+    computation within ``tolerance`` (nats), ``reason`` why not. ``how`` says what was played: the ids of the tape (``"ids"``);
+    those that this tokenizer makes of the ``"prompt"``, or of the ``"text"``; with ``"choices"`` there were no log-probabilities,
+    and the figures are of how far each token of the text lies below the model's first choice. Raises UsageError for a check that
+    was passed with nothing to compare.
     """
 
     largest: float | None
@@ -74,6 +76,7 @@ class ReplayCheck:
     tolerance: float
     passed: bool
     reason: str | None = None
+    how: str = "ids"
 
     def __post_init__(self) -> None:
         for name, kind in (("largest", float), ("median", float), ("n", int), ("tolerance", float), ("passed", bool)):

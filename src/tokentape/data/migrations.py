@@ -238,12 +238,58 @@ create table reading (
 );
 """
 
+SERVED = """
+alter table step add column read_ns integer check (typeof(read_ns) in ('integer', 'null'));
+alter table step add column parsed_ns integer check (typeof(parsed_ns) in ('integer', 'null'));
+alter table token add column channel integer check (channel is null or channel in (0, 1, 2));
+alter table token add column channel_name text
+  generated always as (case channel when 0 then 'text' when 1 then 'reasoning' when 2 then 'tool' end) virtual;
+
+create table exchange (
+  run integer primary key references run (number),
+  scheduled_ns integer check (typeof(scheduled_ns) in ('integer', 'null')),
+  connect_ns integer check (typeof(connect_ns) in ('integer', 'null')),
+  connected_ns integer check (typeof(connected_ns) in ('integer', 'null')),
+  sent_ns integer check (typeof(sent_ns) in ('integer', 'null')),
+  first_byte_ns integer check (typeof(first_byte_ns) in ('integer', 'null')),
+  ended_ns integer check (typeof(ended_ns) in ('integer', 'null')),
+  status integer check (typeof(status) in ('integer', 'null')),
+  attempt integer not null check (typeof(attempt) = 'integer' and attempt >= 1),
+  retry_of integer check (typeof(retry_of) in ('integer', 'null')),
+  label text check (label in ('exact', 'counted', 'coarse', 'ends')),
+  fault text,
+  error text,
+  stamps text check (stamps in ('kernel', 'read')),
+  finish text,
+  model text,
+  request_id text,
+  n_prompt integer check (typeof(n_prompt) in ('integer', 'null')),
+  n_completion integer check (typeof(n_completion) in ('integer', 'null')),
+  n_reasoning integer check (typeof(n_reasoning) in ('integer', 'null')),
+  n_cached integer check (typeof(n_cached) in ('integer', 'null')),
+  usage text,                      -- JSON
+  server text,                     -- JSON
+  process integer check (typeof(process) in ('integer', 'null')),
+  conversation text,
+  turn integer check (typeof(turn) in ('integer', 'null'))
+);
+
+create table scrape (
+  number integer primary key,
+  source text not null,
+  began_ns integer not null check (typeof(began_ns) = 'integer'),
+  ended_ns integer not null check (typeof(ended_ns) = 'integer' and ended_ns >= began_ns),
+  body blob not null check (typeof(body) = 'blob')  -- JSON, deflated
+);
+"""
+
 MIGRATIONS: tuple[tuple[str, str], ...] = (
     ("first_tables", FIRST_TABLES),
     ("blocks", BLOCKS),
     ("explanations", EXPLANATIONS),
     ("control", CONTROL),
     ("readings", READINGS),
+    ("served", SERVED),
 )
 """Named steps; the tape's ``user_version`` is the number of those applied."""
 

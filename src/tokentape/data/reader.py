@@ -17,13 +17,15 @@ from tokentape.data.columns import batched, candidates_of, columns_of, end_to_en
 from tokentape.data.control import Decision, Outcome, RuleHead
 from tokentape.data.control_rows import effect_columns, read_decisions, read_effects, read_outcomes, read_rules
 from tokentape.data.database import Database, understood
+from tokentape.data.exchange import Exchange, Scrape
+from tokentape.data.exchange_rows import read_exchanges, read_scrapes
 from tokentape.data.explanation import Explanation
 from tokentape.data.packing import AT_STEP, ENDLESS, OWNER, Part, bytes_of, parts_from_packs, parts_from_rows
 from tokentape.data.reading import Reading
 from tokentape.data.reading_rows import read_reading
 from tokentape.data.relevance import read_explanation
 from tokentape.data.request import FINISH_REASONS
-from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE, READ_SINCE
+from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE, READ_SINCE, SERVED_SINCE
 from tokentape.data.trace import Candidates, Columns, Piece, RecordedRun, Symbols, Trace
 from tokentape.data.untrusted import from_json, of_kinds
 
@@ -95,6 +97,7 @@ class Reader:
             if version >= READ_SINCE:
                 rows = connection.execute("select number, trace, kind from reading order by number")
                 self.readings = {number: (trace, kind) for number, trace, kind in rows}
+            self.exchanges: dict[int, Exchange] = read_exchanges(connection) if version >= SERVED_SINCE else {}
             self._all_packed = all(row[6] for row in self.runs.values())
             # Only steps that were there now are read later, so that everything a Reader says is of one moment.
             self._grows = version >= GROWN_SINCE
@@ -162,6 +165,17 @@ class Reader:
             return ()
         with understood(self._database.name), self._database.snapshot() as connection:
             return read_outcomes(connection, trace)
+
+    def exchange(self, run: int) -> Exchange | None:
+        """What passed between client and server for a run; None where no server was asked."""
+        return self.exchanges.get(run)
+
+    def scrapes(self) -> list[Scrape]:
+        """Readings of a server and of its client, in the order in which they were taken."""
+        if self._version < SERVED_SINCE:
+            return []
+        with understood(self._database.name), self._database.snapshot() as connection:
+            return list(read_scrapes(connection))
 
     def prompt(self, trace: int) -> tuple[str | None, npt.NDArray[np.int64] | None]:
         """Text and ids of a trace's prompt."""

@@ -17,6 +17,7 @@ from typing import Any
 from tokentape.data.database import LONGEST_VALUE
 from tokentape.data.json_text import as_json
 from tokentape.data.reading import READ, Reading, covers
+from tokentape.data.untrusted import inflated
 from tokentape.errors import DamagedTape, UsageError
 
 __all__ = ["put_reading", "read_reading"]
@@ -92,14 +93,7 @@ def _asked(number: int, question: str) -> dict[str, Any]:
 
 
 def _inflated(body: bytes) -> bytes:
-    """The text of a body, of no more bytes than a tape may hold: a small file must not ask for the machine's memory."""
-    inflating = zlib.decompressobj()
-    try:
-        text = inflating.decompress(body, LONGEST_VALUE)
-    except zlib.error as error:
-        raise ValueError(str(error)) from error
-    if not inflating.eof or inflating.unused_data:
-        raise ValueError("the body is cut short, too long, or followed by something else")
+    text = inflated(body, LONGEST_VALUE)
     if _lists(text) > MOST_LISTS:
         raise ValueError(f"the body has {_lists(text):,} lists")
     return text

@@ -19,12 +19,15 @@ FINISH_REASONS = (
     "cornered",
     "guard",
     "given",
+    "tool_calls",
+    "content_filter",
+    "unsaid",
     "interrupted",
     "error",
 )
 """Why a trace ended: end-of-text token, stop string, length limit, another stopping criterion, a grammar that was complete where
-the model has no end-of-text token, a grammar that left no token, a guard; the text was given, not generated; Ctrl-C, an
-exception."""
+the model has no end-of-text token, a grammar that left no token, a guard; the text was given, not generated; a
+server's call of a tool, its filter of content, a server that ended without saying why; Ctrl-C, an exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +47,13 @@ class Request:
 class TraceHead:
     """One sequence of a run, as known before its first token.
 
-    ``n_prompt`` counts the prompt's tokens without padding, and so is the position of the first token that follows;
+    ``n_prompt`` counts the prompt's tokens without padding, and so is the position of the first token that follows; where it is
+    None, as of a server that tells it at the end or never, positions count from 0;
     ``prompt_ids`` is None where the ids are not known or not to be kept, ``prompt_text`` also where there is no tokenizer.
     """
 
     row: int
-    n_prompt: int
+    n_prompt: int | None
     prompt_ids: tuple[int, ...] | None
     prompt_text: str | None
 

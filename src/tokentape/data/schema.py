@@ -11,8 +11,10 @@ from dataclasses import dataclass
 __all__ = [
     "APPLICATION_ID",
     "CANDIDATE_COLUMNS",
+    "CHANNELS",
     "CONTROLLED_SINCE",
     "EFFECT_COLUMNS",
+    "EXCHANGE_COLUMNS",
     "EXPLAINED_SINCE",
     "GROWN_SINCE",
     "KINDS",
@@ -20,6 +22,7 @@ __all__ = [
     "READ_SINCE",
     "SCHEMA_VERSION",
     "SERIES",
+    "SERVED_SINCE",
     "STEP_COLUMNS",
     "TOKEN_COLUMNS",
     "Column",
@@ -28,10 +31,10 @@ __all__ = [
 APPLICATION_ID = 0x746F6B74
 """``tokt`` in the SQLite header, so that ``file`` and ``verify`` know a tape from any other database."""
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """``PRAGMA user_version`` of the tapes that this version writes."""
 
-LAID_OUT_SINCE = 4
+LAID_OUT_SINCE = 6
 """The schema version since which steps and tokens have the columns, packs and blocks that they have now: to be raised with the
 schema version when a column of theirs is added, at their end, and only then. In an older tape they lack the later columns."""
 
@@ -46,6 +49,12 @@ CONTROLLED_SINCE = 4
 
 READ_SINCE = 5
 """The schema version since which a tape can hold readings: attention, lens, direct attribution."""
+
+SERVED_SINCE = 6
+"""The schema version since which a tape can say what passed between a client and a server."""
+
+CHANNELS = ("text", "reasoning", "tool")
+"""What a token is part of: the answer, the reasoning before it, a call of a tool."""
 
 KINDS = ("prefill", "decode", "chunk")
 """Kinds of step: reading the prompt, one forward pass after it, one message of a served stream."""
@@ -91,7 +100,11 @@ STEP_COLUMNS: tuple[Column, ...] = (
     Column("n_out", "i4", "tokens", "tokens that the step added to the tape, all sequences together", nullable=False),
     Column("start_ns", "i8", "ns", "host clock at the start of the step, since the tape's origin", nullable=False),
     Column(
-        "end_ns", "i8", "ns", "host clock when the step's tokens were known, since the tape's origin", nullable=False
+        "end_ns",
+        "i8",
+        "ns",
+        "host clock when the step's tokens were known, since the tape's origin; of a chunk, when its last byte had come",
+        nullable=False,
     ),
     Column("forward_ns", "i8", "ns", "host time of the forward call alone; on a GPU only its launch"),
     Column(
@@ -117,6 +130,14 @@ STEP_COLUMNS: tuple[Column, ...] = (
         "positions that the cache no longer holds after the step; null without a window",
         since=4,
     ),
+    Column(
+        "read_ns",
+        "i8",
+        "ns",
+        "host clock when the read of the socket returned that completed the message, since the tape's origin; null in this process",
+        since=6,
+    ),
+    Column("parsed_ns", "i8", "ns", "host clock when the message had been understood; null likewise", since=6),
 )
 
 TOKEN_COLUMNS: tuple[Column, ...] = (
@@ -132,6 +153,7 @@ TOKEN_COLUMNS: tuple[Column, ...] = (
     Column("wanted", "i8", "", "id that the same draw would have chosen without grammar, guidance and guard; null where none of them ran, or where it is not known", since=4),
     Column("allowed", "i4", "tokens", "tokens that the rules left, of the vocabulary; null where none of them was measured", since=4),
     Column("removed", "f8", "nats", "-ln of the probability that each rule in turn left to the tokens it allowed, summed over the rules; null likewise", since=4),
+    Column("channel", "u1", "", "what the token is part of; null where there is the text alone", choices=CHANNELS, since=6),
 )  # fmt: skip
 
 CANDIDATE_COLUMNS: tuple[Column, ...] = (
@@ -148,6 +170,36 @@ EFFECT_COLUMNS: tuple[Column, ...] = (
     Column("rule_ns", "i8", "ns", "host time of the rule, all sequences together; null where it was not called for this token"),
 )  # fmt: skip
 """What one rule did to the choice of one token."""
+
+EXCHANGE_COLUMNS: tuple[Column, ...] = (
+    Column("run", "i8", "", "number of the run", nullable=False),
+    Column("scheduled_ns", "i8", "ns", "when the request was due, since the tape's origin; null where it was sent as soon as it could be"),
+    Column("connect_ns", "i8", "ns", "when connecting began; null on a connection that was open already"),
+    Column("connected_ns", "i8", "ns", "when the connection could be written to, TLS included; null likewise"),
+    Column("sent_ns", "i8", "ns", "when the last byte of the request had been handed to the socket"),
+    Column("first_byte_ns", "i8", "ns", "when the first byte of the answer had come, of its headers"),
+    Column("ended_ns", "i8", "ns", "when the answer was over: its last byte, or what cut it off"),
+    Column("status", "i8", "", "HTTP status; null where there was no answer"),
+    Column("attempt", "i8", "", "1, or more for a request that was sent again", nullable=False),
+    Column("retry_of", "i8", "", "number of the run whose request this one repeats"),
+    Column("label", "text", "", "`exact` (each token is told), `counted` (the tokens of each chunk are counted), `coarse` (they are not), `ends` (of the chunks only the first and the last are known); null where no chunk came"),
+    Column("fault", "text", "", "what went wrong, by its name; null where nothing did"),
+    Column("error", "text", "", "the same in the words of the server or the system"),
+    Column("stamps", "text", "", "who stamped the bytes: `kernel`, or `read`, the process that read them; null where none came"),
+    Column("finish", "text", "", "`finish_reason` as the server gave it"),
+    Column("model", "text", "", "the model that the server says answered"),
+    Column("request_id", "text", "", "the server's name for the request"),
+    Column("n_prompt", "i8", "tokens", "tokens of the prompt, as the server counts them"),
+    Column("n_completion", "i8", "tokens", "tokens of the answer, as the server counts them, of all its choices together"),
+    Column("n_reasoning", "i8", "tokens", "those of them that were reasoning, likewise"),
+    Column("n_cached", "i8", "tokens", "tokens of the prompt that the server had in its cache, likewise"),
+    Column("usage", "json", "", "what the server says of its tokens, as it came"),
+    Column("server", "json", "", "what the server says of its own time and state, as it came"),
+    Column("process", "i8", "", "number of the client's process"),
+    Column("conversation", "text", "", "name of the conversation that the request is part of"),
+    Column("turn", "i8", "", "number of its turn in it, from 0"),
+)  # fmt: skip
+"""What passed between a client and a server: one row a run."""
 
 SERIES: dict[str, tuple[Column, ...]] = {"step": STEP_COLUMNS, "token": TOKEN_COLUMNS}
 """The two series by the name of their table."""

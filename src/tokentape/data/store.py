@@ -17,6 +17,8 @@ from tokentape.data.blocks import INSERT_ROW, Draft, block_row, lay_out
 from tokentape.data.control import Decision, Outcome
 from tokentape.data.control_rows import EFFECT_ROW, forget, put_decisions, put_effects, put_outcomes, put_rules
 from tokentape.data.database import Database, connect, connect_memory, understood, written
+from tokentape.data.exchange import Exchange, Scrape
+from tokentape.data.exchange_rows import put_exchange, put_scrapes
 from tokentape.data.founding import found, head_of, now_utc
 from tokentape.data.json_text import as_json
 from tokentape.data.manifest import write_manifest
@@ -241,8 +243,9 @@ class TapeWriter:
         finish_reasons: Sequence[str | None],
         outcomes: Sequence[Sequence[Outcome]] | None = None,
         decisions: Collection[tuple[int, Decision]] = (),
+        exchange: Exchange | None = None,
     ) -> None:
-        """Say why each trace of the run ended, how its constraints did, and what was decided at the last.
+        """Say why each trace of the run ended, how its constraints did, what was decided at the last, what passed with a server.
 
         :meth:`close` packs its rows.
         """
@@ -259,6 +262,8 @@ class TapeWriter:
             connection.executemany("update trace set finish_reason = ? where number = ?", pairs)
             connection.execute("update run set finished = 1 where number = ?", (run,))
             put_decisions(connection, decisions)
+            if exchange is not None:
+                put_exchange(connection, run, exchange)
             if outcomes:
                 put_outcomes(connection, {trace: one for (trace,), one in zip(traces, outcomes, strict=True)})
 
@@ -279,8 +284,14 @@ class TapeWriter:
             connection.executemany("delete from explanation where trace = ?", traces)
             connection.executemany("delete from reading where trace = ?", traces)
             connection.execute("delete from packed where series = 'step' and owner = ?", (run,))
+            connection.execute("delete from exchange where run = ?", (run,))
             for table, column in (("block", "run"), ("step", "run"), ("trace", "run"), ("run", "number")):
                 connection.execute(f"delete from {table} where {column} = ?", (run,))
+
+    def add_scrapes(self, scrapes: Iterable[Scrape]) -> None:
+        """Keep readings of a server or of its client, in the order in which they were taken."""
+        with written(self._name), self.database.transaction() as connection:
+            put_scrapes(connection, scrapes)
 
     def note(self, key: str, value: object) -> None:
         """Write down one JSON-able fact about the tape, in place of an earlier one of that name."""

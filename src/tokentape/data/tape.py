@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 
 import tokentape.data.files as files
 from tokentape.data.database import Database, connect, understood, written
+from tokentape.data.exchange import Exchange, Scrape
 from tokentape.data.explanation import Explanation
 from tokentape.data.reader import Reader, Recent
 from tokentape.data.reading import Reading, ReadingKind
@@ -150,6 +151,16 @@ class Tape(Displayed):
         if self._readings is None:
             self._readings = Numbered(list(self.reader.readings), self.reader.reading, "reading")
         return self._readings
+
+    @property
+    def exchanges(self) -> Mapping[int, Exchange]:
+        """What passed between client and server, by the number of the run; empty where no server was asked."""
+        return MappingProxyType(self.reader.exchanges)
+
+    @property
+    def scrapes(self) -> list[Scrape]:
+        """Readings of a server's metrics and of its client's own state, in the order they were taken. Read anew each time."""
+        return self.reader.scrapes()
 
     def readings_of(self, trace: int, kind: ReadingKind) -> list[Reading]:
         """The readings of one trace and kind, the widest last: that of the most positions, of those the newest.

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.data.control import Decision, Outcome, RuleHead
+from tokentape.data.exchange import Exchange
 from tokentape.data.shown import shown
 from tokentape.display import Displayed
 
@@ -115,6 +116,8 @@ class Loader(Protocol):
 
     def outcomes(self, trace: int) -> tuple[Outcome, ...]: ...
 
+    def exchange(self, run: int) -> Exchange | None: ...
+
 
 @dataclass(frozen=True, eq=False)
 class Trace(Displayed):
@@ -183,6 +186,11 @@ class Trace(Displayed):
     def outcomes(self) -> tuple[Outcome, ...]:
         """How the constraints of the run ended for this sequence."""
         return self.loader.outcomes(self.number)
+
+    @property
+    def exchange(self) -> Exchange | None:
+        """What passed between client and server for the run; None where no server was asked, or before it ended."""
+        return self.loader.exchange(self.run.number)
 
     @property
     def token_ids(self) -> npt.NDArray[np.int64]:

@@ -14,6 +14,7 @@ import os
 import shlex
 import sqlite3
 import stat
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from typing import Any
 from tokentape.data.catalogue import TABLES
 from tokentape.errors import DamagedTape
 
-__all__ = ["from_json", "of_kinds", "read_tables_alone", "refuse_strange_company", "refuse_strange_schema"]
+__all__ = ["from_json", "inflated", "of_kinds", "read_tables_alone", "refuse_strange_company", "refuse_strange_schema"]
 
 _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 """The last bytes of a journal that names another, that of a transaction over several files."""
@@ -29,7 +30,7 @@ _SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 _KINDS = ("CREATE TABLE %", "CREATE INDEX %", "CREATE UNIQUE INDEX %", "CREATE VIEW %")
 """How the definitions begin that SQLite writes for tables, indexes and views."""
 
-_COMPUTED = {"step": {"kind_name"}, "token": {"bytes"}}
+_COMPUTED = {"step": {"kind_name"}, "token": {"bytes", "channel_name"}}
 """The computed columns of a tape."""
 
 
@@ -92,6 +93,18 @@ def of_kinds(where: str, row: Sequence[Any], kinds: Sequence[type]) -> None:
     for value, kind in zip(row, kinds, strict=True):
         if value is not None and type(value) is not kind:
             raise ValueError(f"{where} has {value!r:.40}, where a value is {kind.__name__}")
+
+
+def inflated(body: bytes, most: int) -> bytes:
+    """What was deflated, of no more bytes than ``most``: a small file must not ask for the machine's memory."""
+    inflating = zlib.decompressobj()
+    try:
+        text = inflating.decompress(body, most)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if not inflating.eof or inflating.unused_data:
+        raise ValueError("the body is cut short, too long, or followed by something else")
+    return text
 
 
 def from_json(text: str, kind: type = object) -> Any:

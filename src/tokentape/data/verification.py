@@ -17,6 +17,7 @@ from tokentape.data.consistency import (
     Problem,
     decision_problems,
     effect_problems,
+    exchange_problems,
     explanation_problems,
     joint_problems,
     outcome_problems,
@@ -27,12 +28,13 @@ from tokentape.data.consistency import (
 )
 from tokentape.data.control_rows import read_decisions, read_effects, read_outcomes, read_rules
 from tokentape.data.database import Database, understood
+from tokentape.data.exchange_rows import read_exchanges, read_scrapes
 from tokentape.data.manifest import manifest_problems
 from tokentape.data.packing import ENDLESS, OWNER, RECORD, checksums, digest, parts_from_rows, unpacked
 from tokentape.data.reading_rows import read_reading
 from tokentape.data.relevance import read_explanation
 from tokentape.data.request import FINISH_REASONS
-from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE, READ_SINCE
+from tokentape.data.schema import CONTROLLED_SINCE, EXPLAINED_SINCE, GROWN_SINCE, READ_SINCE, SERVED_SINCE
 from tokentape.data.setting import fingerprint
 from tokentape.errors import TapeError
 
@@ -60,6 +62,9 @@ def check(database: Database, version: int) -> list[Problem]:
             ask("explanation", partial(_of_traces, explained, "explanation"))
         if version >= READ_SINCE:
             ask("reading", partial(_of_traces, looked, "reading"))
+        if version >= SERVED_SINCE:
+            ask("exchange", _exchanges)
+            ask("scrape", _scrapes)
         sequences: _Sequences = dict.fromkeys([*explained.values(), *looked.values()])
         runs: list[_RunRow] = []
         ask("run", partial(_runs, runs))
@@ -137,6 +142,19 @@ def _of_traces(found: dict[int, int], table: str, connection: sqlite3.Connection
     """The trace of each explanation, or reading."""
     found.update(connection.execute(f"select number, trace from {table} order by number"))
     return ()
+
+
+def _exchanges(connection: sqlite3.Connection) -> Iterator[Problem]:
+    """Exchanges can be read, and their moments follow one another."""
+    starts = dict(connection.execute("select number, start_ns from run"))
+    for run, one in read_exchanges(connection).items():
+        yield from exchange_problems(one, starts.get(run))
+
+
+def _scrapes(connection: sqlite3.Connection) -> Iterator[Problem]:
+    for _ in read_scrapes(connection):
+        pass  # reading says so
+    return iter(())
 
 
 def _explanation(number: int, ids: npt.NDArray[np.int64] | None, connection: sqlite3.Connection) -> Iterator[Problem]:

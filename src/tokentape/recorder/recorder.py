@@ -19,6 +19,7 @@ from typing import Any
 
 from tokentape.clock import Clock
 from tokentape.data.control import Decision, Outcome
+from tokentape.data.exchange import Exchange
 from tokentape.data.request import Run
 from tokentape.data.setting import Setting
 from tokentape.data.store import TapeWriter
@@ -27,7 +28,7 @@ from tokentape.errors import RecordingError, TokentapeError
 from tokentape.recorder.progress import Progress
 from tokentape.recorder.rows import RowMaker
 from tokentape.recorder.tick import LiveRun, Probe, Tick
-from tokentape.recorder.wordless import without_reasons, without_text
+from tokentape.recorder.wordless import exchange_without_text, without_reasons, without_text
 
 __all__ = ["Recorder"]
 
@@ -68,6 +69,10 @@ class _Ended:
     reasons: list[str | None]
     outcomes: Sequence[Sequence[Outcome]] | None = None
     decisions: Sequence[tuple[int, Decision]] = ()
+    exchange: Exchange | None = None
+
+    def without_text(self) -> _Ended:
+        return replace(self, outcomes=without_reasons(self.outcomes), exchange=exchange_without_text(self.exchange))
 
 
 class Recorder:
@@ -182,15 +187,14 @@ class Recorder:
         for probe in self.probes:
             probe.end()
         live, self._live, self._n_under_way = self._live, None, 0
-        ended = _Ended(reasons)
-        if any(reason in CUT_OFF for reason in reasons):
-            self._complete = False
-            if live is not None:
-                with contextlib.suppress(Exception):  # the error that cut it off is the one to tell
-                    ended = _Ended(reasons, *live.concluded(cut_off=True))
-        elif live is not None:
-            ended = _Ended(reasons, *live.concluded(cut_off=False))
-        self._queue.append(ended if self._text else replace(ended, outcomes=without_reasons(ended.outcomes)))
+        ended, cut_off = _Ended(reasons), any(reason in CUT_OFF for reason in reasons)
+        self._complete &= not cut_off
+        if live is not None:
+            with contextlib.suppress(Exception) if cut_off else contextlib.nullcontext():  # the first error is told
+                ended = _Ended(reasons, *live.concluded(cut_off=cut_off))
+            if live.exchange is not None:
+                ended = replace(ended, exchange=live.exchange(self._origin))
+        self._queue.append(ended if self._text else ended.without_text())
 
     # -- from ticks to the tape ----------------------------------------------------------------------------------------
 
@@ -209,15 +213,12 @@ class Recorder:
                 if self._is_due(now):
                     self.flush()
                 wait = FLUSH_NS
-            if self._closes_within(wait / 1e9):
+            if self._closing.acquire(timeout=wait / 1e9):
                 return
 
     def _is_due(self, now: int) -> bool:
         """Whether to write, the usual time having passed since it was done last."""
         return not self._in_the_loop or len(self._queue) > FEW or now >= self._flush_at + FEW_FLUSH_NS - FLUSH_NS
-
-    def _closes_within(self, seconds: float) -> bool:
-        return self._closing.acquire(timeout=seconds)
 
     def flush(self) -> None:
         """Write what has been added, as one block. Called several times a second, by the loop or by the recorder's thread."""
@@ -267,7 +268,7 @@ class Recorder:
                 self._append()
                 assert self._run is not None and self._run.rows is not None
                 decisions = self._run.rows.placed(head.decisions)
-                self._writer.end(self._run.number, head.reasons, head.outcomes, decisions)
+                self._writer.end(self._run.number, head.reasons, head.outcomes, decisions, head.exchange)
             else:
                 self._make_records()
                 continue
@@ -351,9 +352,9 @@ class Recorder:
     def _end_run_on_tape(self) -> None:
         """Say why the run ended of which not everything could be written."""
         rest = next((item for item in self._queue if not isinstance(item, tuple)), None)
-        if self._run is not None and isinstance(rest, _Ended):
-            with contextlib.suppress(TokentapeError):
-                self._writer.end(self._run.number, rest.reasons, rest.outcomes)
+        with contextlib.suppress(TokentapeError):
+            if self._run is not None and isinstance(rest, _Ended):
+                self._writer.end(self._run.number, rest.reasons, rest.outcomes, exchange=rest.exchange)
 
     def _lay_out(self) -> None:
         try:

@@ -21,6 +21,7 @@ _UNKNOWN = (None, None, None, None, None)
 """Log-probability, entropy, rank, log-probability after the rules, candidates."""
 
 _NUMBER_OF = {kind: number for number, kind in enumerate(KINDS)}
+_OF_MESSAGES = {"read_ns": "read", "parsed_ns": "parsed"}
 _FROM_PROBES = tuple(column.name for column in STEP_COLUMNS[8:])
 
 
@@ -40,6 +41,7 @@ class _Tokens:
     wanted: Any = None
     allowed: Any = None
     removed: Any = None
+    channels: Any = None
 
     def add(self, trace: int, position: int, step: int, said: Said) -> None:
         self.n += 1
@@ -54,6 +56,10 @@ class _Tokens:
         if said.effects and self.allowed is None:  # rules are measured from here on
             before = [None] * (self.n - 1)
             self.wanted, self.allowed, self.removed = before, before.copy(), before.copy()
+        if said.channel is not None and self.channels is None:
+            self.channels = [None] * (self.n - 1)
+        if self.channels is not None:
+            self.channels.append(said.channel)
         if self.allowed is not None:
             self.wanted.append(said.wanted)
             self.allowed.append(said.allowed)
@@ -90,7 +96,7 @@ class RowMaker:
         self._text = text
         self._index = 0
         self._first = tuple(head.n_prompt for head in live.run.traces)
-        self._positions = list(self._first)
+        self._positions = [first or 0 for first in self._first]
         self._spellers: tuple[Speller | None, ...] = tuple(live.spellers) or (None,) * len(self._traces)
         self._seen: set[int] = set()
         self._step_probes = [(probe, i) for i, probe in enumerate(probes) if probe.series == "step"]
@@ -114,6 +120,10 @@ class RowMaker:
         for probe, i in self._step_probes:
             found |= zip(probe.columns, _resolved(probe, i, ticks, kept), strict=True)
         origin = self._origin
+        if ticks[-1].read is not None:  # messages of a server
+            found |= {
+                name: [_since(origin, getattr(tick, mark)) for tick in ticks] for name, mark in _OF_MESSAGES.items()
+            }
         ends = [tick.end - origin for tick in ticks]
         self.draft.add(
             len(ticks),
@@ -163,7 +173,7 @@ class RowMaker:
         """Decisions with their traces and positions: whoever decided does not know where the prompt's padding ends."""
         found = []
         for row, one in decisions:
-            position = max(self._positions[row] - 1, self._first[row])
+            position = max(self._positions[row] - 1, self._first[row] or 0)
             found.append((self._traces[row], replace(one, position=position)))
         return found
 
@@ -201,6 +211,7 @@ class RowMaker:
                 tokens.wanted if self._text else None,
                 tokens.allowed,
                 tokens.removed,
+                tokens.channels,
             ),
             data,
             candidates if self._text else None,
@@ -212,8 +223,14 @@ class RowMaker:
             return
         for token_id in token_ids:
             if token_id is not None and token_id not in self._seen:
-                self._seen.add(token_id)
-                self.pieces.append((token_id, *speller.piece(token_id)))
+                entry = speller.piece(token_id)
+                if entry is not None:  # a server may tell it later, or never
+                    self._seen.add(token_id)
+                    self.pieces.append((token_id, *entry))
+
+
+def _since(origin: int, mark: int | None) -> int | None:
+    return None if mark is None else mark - origin
 
 
 def _resolved(probe: Probe, i: int, ticks: Sequence[Tick], kept: Sequence[Kept | None]) -> Sequence[Any]:

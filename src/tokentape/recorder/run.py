@@ -63,6 +63,8 @@ def record(
     )
     with recorder:
         drive(recorder, live)
+        if live.scrapes is not None:
+            recorder.writer.add_scrapes(live.scrapes(live.start))
     return recorder.tape
 
 

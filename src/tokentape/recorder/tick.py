@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from tokentape.clock import Clock
     from tokentape.data.control import Decision, Effect, Outcome
+    from tokentape.data.exchange import Exchange, Scrape
     from tokentape.data.request import Request, Run
     from tokentape.data.setting import Setting
 
@@ -21,7 +22,7 @@ class Said:
     """One token of a tick, in plain values, from a source that has no tensors.
 
     ``candidates`` are ``(id, logprob)`` pairs, best first; ``data`` are the token's bytes where the source knows them. What
-    the source cannot tell is None.
+    the source cannot tell is None. ``channel`` is an index of :data:`~tokentape.data.schema.CHANNELS`, None where all is text.
     """
 
     row: int
@@ -38,6 +39,7 @@ class Said:
     allowed: int | None = None
     removed: float | None = None
     effects: tuple[Effect, ...] = ()
+    channel: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,9 @@ class Tick:
     tick's own token (in a batch of one) and that the same forward pass read, which has ``given_logits`` (``[k, V]``) for them;
     ``trailing`` likewise after it, at the end of a sequence, which no pass reads. ``decisions`` are those of guards, with their
     rows; ``dropped`` counts the positions that a windowed cache no longer holds.
+
+    Of a message of a server ``end`` is when its last byte came, ``read`` when the read returned that brought it, ``parsed`` when
+    it was understood.
     """
 
     kind: str
@@ -101,6 +106,8 @@ class Tick:
     given_by: int = 0
     decisions: Sequence[tuple[int, Decision]] = ()
     dropped: int | None = None
+    read: int | None = None
+    parsed: int | None = None
 
     def release(self) -> None:
         """Let go of everything of vocabulary size and of the cache."""
@@ -114,8 +121,8 @@ class Speller(Protocol):
     def feed(self, token_id: int) -> bytes:
         """Bytes that this token adds to the text."""
 
-    def piece(self, token_id: int) -> tuple[str, bytes, bool]:
-        """The vocabulary's own string for an id, its bytes out of context, and whether it is special."""
+    def piece(self, token_id: int) -> tuple[str, bytes, bool] | None:
+        """The vocabulary's own string for an id, its bytes out of context, and whether it is special; None where nobody told it."""
 
 
 @dataclass(slots=True)
@@ -126,6 +133,8 @@ class LiveRun:
     what passes between that and the first tick is the recorder's time, not the run's. ``ticks`` does the work when iterated.
     ``finish_reasons`` is asked once, after the last tick, for one reason a trace, and ``outcomes`` for how the
     constraints of each ended; ``last_decisions`` where the run was cut off, for what guards make of what they held back.
+    ``exchange`` is asked once, after the last tick, for what passed with a server, in nanoseconds since the mark given, the tape's
+    origin; so is ``scrapes``, for readings of the server before and after.
     ``spellers`` has one entry a trace, None where bytes cannot be told. ``withheld`` is True where a guard decides what may be
     shown, so that nobody is shown tokens as they come.
 
@@ -143,6 +152,8 @@ class LiveRun:
     aside: Callable[[], AbstractContextManager[Any]] | None = None
     outcomes: Callable[[], Sequence[Sequence[Outcome]]] | None = None
     last_decisions: Callable[[], Sequence[tuple[int, Decision]]] | None = None
+    exchange: Callable[[Any], Exchange] | None = None
+    scrapes: Callable[[Any], Sequence[Scrape]] | None = None
     withheld: bool = False
 
     def concluded(self, *, cut_off: bool) -> tuple[Sequence[Sequence[Outcome]] | None, Sequence[tuple[int, Decision]]]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.data.control import Decision, Outcome
+from tokentape.data.exchange import Exchange
 from tokentape.data.trace import Candidates, Columns, Piece, Symbols, Trace
 from tokentape.errors import TapeError
 from tokentape.study.times import token_steps
@@ -205,6 +206,9 @@ class _Tail:
 
     def outcomes(self, trace: int) -> tuple[Outcome, ...]:
         return self._trace.outcomes
+
+    def exchange(self, run: int) -> Exchange | None:
+        return self._trace.exchange
 
 
 def _later(columns: Columns, start: int) -> Columns:
