@@ -1,0 +1,1 @@
+"""A server on paper: OpenAI-compatible, on a schedule that is written down beforehand."""

@@ -1,0 +1,1 @@
+"""How four servers speak: the same answer in the form that each of them gives it."""
