@@ -15,7 +15,8 @@ from tokentape.data.setting import Setting
 from tokentape.data.trace import Trace
 from tokentape.errors import ReplayError
 from tokentape.explain.question import raised
-from tokentape.explain.replay import HEAD_BYTES, Progress, ids_of
+from tokentape.explain.replay import HEAD_BYTES, Progress
+from tokentape.explain.retokenised import Played, is_greedy, played
 from tokentape.models.anatomy import inputs_of, keeps_rows
 from tokentape.models.causal import CausalModel
 from tokentape.models.facts import setting_of
@@ -46,22 +47,26 @@ def check(
 
     ``setting`` is that of the tape: weights that are known to be others fail the check whatever the figures say. A trace
     passes where the largest difference is within ``tolerance`` nats (:data:`TOLERANCES` by dtype unless given). One
-    without recorded log-probabilities cannot be compared and does not pass. Raises ReplayError for a trace without ids.
+    without recorded log-probabilities cannot be compared and does not pass, unless a server was asked for the likeliest tokens:
+    then they are held against the model's own first choices. Raises ReplayError for a trace of this process without ids, and
+    for one of a server with neither ids nor text.
     """
-    sequences = [ids_of(trace, causal.vocab_size) for trace in traces]
-    for trace, ids in zip(traces, sequences, strict=True):
-        causal.check_length(len(ids), 0)
-        _refuse_promptless(trace)
+    sequences = [played(trace, causal) for trace in traces]
+    for trace, one in zip(traces, sequences, strict=True):
+        causal.check_length(len(one.ids), 0)
+        _refuse_promptless(trace, one)
         _refuse_windowed(trace)
-    firsts = [int(trace.n_prompt or 0) for trace in traces]
-    found = logprobs(causal, sequences, firsts, progress=progress)
+    found = logprobs(causal, [one.ids for one in sequences], [one.n_prompt for one in sequences], progress=progress)
     other = same_model(setting, causal) if setting is not None else None
     bound = tolerance if tolerance is not None else _tolerance(setting, causal)
-    return [_compared(trace, values, bound, other) for trace, values in zip(traces, found, strict=True)]
+    return [
+        _compared(trace, one, values, bound, other or one.other, causal)
+        for trace, one, values in zip(traces, sequences, found, strict=True)
+    ]
 
 
-def _refuse_promptless(trace: Trace) -> None:
-    if not trace.n_prompt:
+def _refuse_promptless(trace: Trace, one: Played) -> None:
+    if not one.n_prompt:
         raise ReplayError(
             f"sequence {trace.number} has no prompt",
             why="its first token was predicted from nothing that the tape holds",
@@ -106,16 +111,17 @@ def _kind(weights: str | None) -> str:
     return (weights or "").partition(":")[0]
 
 
-def _compared(trace: Trace, values: Floats, tolerance: float, other: str | None) -> ReplayCheck:
-    recorded = trace.tokens["logprob"]
+def _compared(
+    trace: Trace, one: Played, values: Floats, tolerance: float, other: str | None, causal: CausalModel
+) -> ReplayCheck:
+    recorded = trace.tokens["logprob"][: one.n_aligned]
     known = ~np.ma.getmaskarray(recorded)
-    gaps = np.abs(recorded.data[known] - values[known])
-    if not len(gaps):
-        nothing = other or "the tape has no log-probabilities to compare with"
-        return ReplayCheck(largest=None, median=None, n=0, tolerance=tolerance, passed=False, reason=nothing)
+    if not known.any():
+        return _by_choices(trace, one, tolerance, other, causal)
+    gaps = np.abs(recorded.data[known] - values[: len(known)][known])
     largest, reason = float(gaps.max()), other
     if reason is None and not largest <= tolerance:
-        worst = int(trace.tokens["position"].data[known][int(np.argmax(gaps))])
+        worst = one.n_prompt + int(np.flatnonzero(known)[int(np.argmax(gaps))])
         reason = f"the log-probability of the token at position {worst} differs by {largest:.3g} nats"
     return ReplayCheck(
         largest=largest,
@@ -124,6 +130,30 @@ def _compared(trace: Trace, values: Floats, tolerance: float, other: str | None)
         tolerance=tolerance,
         passed=reason is None,
         reason=reason,
+        how=one.how,
+    )
+
+
+def _by_choices(trace: Trace, one: Played, tolerance: float, other: str | None, causal: CausalModel) -> ReplayCheck:
+    """Without log-probabilities: whether greedy search says the same, where that was asked for."""
+    if trace.exchange is None or not is_greedy(trace):
+        nothing = other or "the tape has no log-probabilities to compare with"
+        return ReplayCheck(
+            largest=None, median=None, n=0, tolerance=tolerance, passed=False, reason=nothing, how=one.how
+        )
+    gaps = shortfalls(causal, one.ids, one.n_prompt)
+    largest, reason = float(gaps.max()), other
+    if reason is None and not largest <= tolerance:
+        worst = one.n_prompt + int(np.argmax(gaps))
+        reason = f"the token at position {worst} is {largest:.3g} nats less likely than the model's first choice"
+    return ReplayCheck(
+        largest=largest,
+        median=float(np.median(gaps)),
+        n=len(gaps),
+        tolerance=tolerance,
+        passed=reason is None,
+        reason=reason,
+        how="choices",
     )
 
 
@@ -222,6 +252,18 @@ def goes_on(cache: Any) -> bool:
     """Whether several tokens at once can follow what is cached: keys and values yes, recurrent states not in all families."""
     layers = getattr(cache, "layers", None) or []
     return bool(layers) and all(isinstance(layer, DynamicLayer) for layer in layers)
+
+
+@torch.no_grad()
+def shortfalls(causal: CausalModel, row: Sequence[int], first: int) -> Floats:
+    """How much less likely, in nats, each token from position ``first`` on is than the one that the model would choose."""
+    ids = torch.tensor([row], device=causal.device)
+    logits = causal.model(**inputs_of(causal.model, ids), use_cache=False).logits[0, first - 1 : -1]
+    parts = []
+    for some, few in zip(logits.split(64), ids[0, first:].split(64), strict=True):
+        values = raised(some)
+        parts.append((values.amax(1) - values.gather(1, few[:, None]).squeeze(1)).double().cpu().numpy())
+    return np.concatenate(parts) if parts else np.empty(0)
 
 
 def _chosen(logits: torch.Tensor, ids: torch.Tensor) -> Floats:

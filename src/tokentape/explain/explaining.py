@@ -22,6 +22,7 @@ from tokentape.explain.methods import method_named
 from tokentape.explain.options import checked_options, progress_option
 from tokentape.explain.question import Attribution, Question
 from tokentape.explain.replay import Progress, Replay
+from tokentape.explain.retokenised import played
 from tokentape.explain.units import sources_of
 from tokentape.models.causal import CausalModel, load
 from tokentape.models.facts import weights_hash
@@ -144,6 +145,9 @@ def checked(
     (found,) = check([trace], causal, setting, progress=progress)
     if not unchecked:
         refuse_failed(found, trace.number)
+    one = played(trace, causal)
+    if one.how == "prompt" and one.n_prompt == trace.n_prompt:  # then positions are those of the tape
+        return Replay(causal, one.ids, one.n_prompt, check=found)
     return replace(Replay.of(trace, causal), check=found)
 
 

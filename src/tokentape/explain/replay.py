@@ -18,7 +18,7 @@ from tokentape.models.anatomy import Anatomy, anatomy_of, inputs_of, keeps_rows,
 from tokentape.models.causal import CausalModel
 from tokentape.models.failures import Attempt, memory_told
 
-__all__ = ["HEAD_BYTES", "Passes", "Progress", "Replay", "ids_of"]
+__all__ = ["HEAD_BYTES", "Passes", "Progress", "Replay", "ids_of", "recorded_ids"]
 
 HEAD_BYTES = 256_000_000
 """Logits that may be held at once: what needs more goes through the model in parts."""
@@ -169,6 +169,12 @@ def ids_of(trace: Trace, vocab_size: int) -> tuple[int, ...]:
             why="a replay needs the ids that were read, and the tape was recorded without text or by a source that gives none",
             fix="record it again without --no-text",
         )
+    recorded = recorded_ids(trace, vocab_size)
+    return _within((*map(int, trace.prompt_ids), *recorded), trace, vocab_size)
+
+
+def recorded_ids(trace: Trace, vocab_size: int) -> tuple[int, ...]:
+    """Recorded ids of what was said. Raises ReplayError where the tape does not have them, or not for this model."""
     recorded = trace.tokens["id"]
     if recorded.mask.any():
         raise ReplayError(
@@ -176,7 +182,10 @@ def ids_of(trace: Trace, vocab_size: int) -> tuple[int, ...]:
             why="their source gave text alone, and re-tokenised text is another sequence",
             fix="record from a source that gives token ids",
         )
-    ids = (*map(int, trace.prompt_ids), *map(int, recorded.data))
+    return _within(tuple(map(int, recorded.data)), trace, vocab_size)
+
+
+def _within(ids: tuple[int, ...], trace: Trace, vocab_size: int) -> tuple[int, ...]:
     if ids and not 0 <= min(ids) <= max(ids) < vocab_size:
         raise ReplayError(
             f"sequence {trace.number} has a token id {max(ids)}, and the model has {vocab_size} entries",

@@ -25,7 +25,8 @@ from tokentape.recorder.recorder import Recorder
 from tokentape.recorder.tick import LiveRun, Probe
 from tokentape.sources.device import aside_of, fence_of
 from tokentape.sources.loop import Loop
-from tokentape.sources.options import for_the_record, prepare_stop_strings, refuse_unsupported
+from tokentape.sources.option_checks import refuse_unsupported
+from tokentape.sources.options import for_the_record, prepare_stop_strings
 
 __all__ = ["Recording", "recording"]
 

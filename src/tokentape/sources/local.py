@@ -25,12 +25,8 @@ from tokentape.recorder.tick import LiveRun, Tick
 from tokentape.sources.binding import bind_rules
 from tokentape.sources.device import aside_of, fence_of
 from tokentape.sources.loop import Loop
-from tokentape.sources.options import (
-    check_options,
-    for_the_record,
-    prepare_stop_strings,
-    refuse_unsupported,
-)
+from tokentape.sources.option_checks import check_options, refuse_unsupported
+from tokentape.sources.options import for_the_record, prepare_stop_strings
 
 __all__ = ["LocalSource", "local"]
 
@@ -222,12 +218,16 @@ def local(
     trust_remote_code: bool = False,
     random_weights: int | None = None,
     bos: bool | None = None,
+    tp_plan: str | None = None,
 ) -> LocalSource:
     """A Hugging Face causal model as a source.
 
     ``name`` is a hub id, ``id@revision``, a local folder, ``"demo"``, or a bare ``config.json`` together with
-    ``random_weights``, a seed. Raises :class:`~tokentape.errors.ModelError`, :class:`~tokentape.errors.Unreachable`,
-    :class:`~tokentape.errors.MissingExtra` or :class:`~tokentape.errors.UsageError`.
+    ``random_weights``, a seed. ``tp_plan`` ``"auto"`` is this rank's part of the model, in a process that ``torchrun`` started: all
+    ranks record the same, and what is random is theirs to agree on.
+
+    Raises :class:`~tokentape.errors.ModelError`, :class:`~tokentape.errors.Unreachable`, :class:`~tokentape.errors.MissingExtra` or
+    :class:`~tokentape.errors.UsageError`.
     """
     causal = load(
         name,
@@ -237,5 +237,6 @@ def local(
         attn_implementation=attn_implementation,
         trust_remote_code=trust_remote_code,
         random_weights=random_weights,
+        tp_plan=tp_plan,
     )
     return LocalSource(causal, bos=bos)
