@@ -1,0 +1,308 @@
+"""``tokentape record --endpoint`` with many requests: one load, or one for each rate of a sweep."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tokentape.cli.failure import INTERRUPTED
+from tokentape.cli.live_page import live_page
+from tokentape.cli.output import document, print_document, print_lines
+from tokentape.cli.preparation import refuse_taken, tape_place
+from tokentape.cli.report import refuse_report, reported
+from tokentape.cli.status import draws_on
+from tokentape.errors import UsageError
+
+if TYPE_CHECKING:
+    from tokentape.load.knee import Step
+    from tokentape.load.plan import Plan
+    from tokentape.load.workloads import Workload
+    from tokentape.study.slo import Slo
+
+__all__ = ["run"]
+
+PLAIN_SECONDS = 5.0
+"""How often a line is printed where there is no terminal to draw on."""
+REFINE = 3
+
+
+def run(given: dict[str, Any]) -> None:
+    """Carry out the load that was asked for, and report it; ends the command with 130 where Ctrl-C ended the load.
+
+    Raises UsageError for everything that can be seen without the server.
+    """
+    from tokentape.load.knee import read_rates
+
+    rates = [None] if given["rate"] is None else read_rates(given["rate"])
+    refuse_unfit(given)
+    if len(rates) > 1:
+        _sweep(given, [rate for rate in rates if rate is not None])
+    else:
+        _once(given, rates[0])
+
+
+def refuse_unfit(given: Mapping[str, Any]) -> None:
+    """Refuse what means nothing in a load."""
+    if given["prompt_ids"] is not None:
+        raise UsageError(
+            "--prompt-ids in a load", why="ids of many prompts stand in a file", fix="--workload FILE.jsonl"
+        )
+    refuse_report(given)
+    sources = {"--workload": given["workload"], "--prompts": given["prompts"], "-f": given["file"]}
+    sources |= {"--prompt-tokens": given["prompt_tokens"], "a prompt": given["prompt"]}
+    named = [name for name, value in sources.items() if value not in (None, ())]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} together", why="a load has one workload", fix=f"leave out {named[-1]}")
+    if not named:
+        raise UsageError(
+            "a load of nothing",
+            why="each request asks something",
+            fix="a prompt; --workload FILE; or --prompt-tokens N for prompts of a length",
+        )
+
+
+def _once(given: dict[str, Any], rate: float | None) -> None:
+    from tokentape.load.account import account_of
+    from tokentape.views.card import shown_path
+    from tokentape.views.load_table import load_card
+    from tokentape.views.screen import Screen
+
+    path, slo = _place(given), _slo(given)
+    quiet = given["quiet"] or given["as_json"]
+    screen = Screen.of(sys.stderr)
+    with live_page(path, given) as page:
+        with _recorded(given, plan_of(given, rate), path, quiet) as tape:
+            account = account_of(tape, slo)
+            interrupted = bool(tape.notes.get("interrupted"))
+            facts = {"tape": tape.path, "state": tape.state, "interrupted": interrupted, "setting": tape.setting.facts}
+            if given["as_json"]:
+                report = reported(tape.path, given)
+                print_document(document("record", **facts, report=report, load=account))
+            else:
+                click.echo(shown_path(path))
+                if interrupted and not quiet:
+                    click.echo(screen.say("load.interrupted"), err=True)
+                if not quiet:
+                    print_lines(load_card(account, shown_path(path), screen, given["slo"]), err=True)
+                reported(tape.path, given)
+        if interrupted:
+            click.get_current_context().exit(INTERRUPTED)
+        if page is not None:
+            page.stay()
+
+
+def _sweep(given: dict[str, Any], rates: list[float]) -> None:
+    """One tape a rate, beside each other, and what all of them say."""
+    from tokentape.experiment.amounts import share
+    from tokentape.load.knee import SHARE, sweep_rates
+    from tokentape.views.load_table import sweep_step, sweep_table
+    from tokentape.views.screen import Screen
+
+    first, slo = _place(given, taken=False), _slo(given)
+    screen, quiet = Screen.of(sys.stderr), given["quiet"] or given["as_json"]
+    for name in ("report", "live"):
+        if given[name]:
+            raise UsageError(
+                f"--{name} of a sweep over rates", why="each rate has a tape of its own", fix=f"leave out --{name}"
+            )
+    target = SHARE if given["slo_share"] is None else share(given["slo_share"], "--slo-share")
+    for rate in rates:
+        refuse_taken(_beside(first, rate), overwrite=given["overwrite"])
+    plan_of(given, rates[0]).schedule(workload_of(given))
+    swept = sweep_rates(
+        lambda rate: _measured(given, rate, _beside(first, rate), slo, quiet),
+        rates,
+        slo=given["slo"],
+        target=target,
+        refine=REFINE if given["refine"] is None else given["refine"],
+        observer=None if quiet else lambda step: click.echo(sweep_step(step, screen), err=True),
+    )
+    found = swept.as_dict()
+    if given["as_json"]:
+        print_document(document("record", sweep=found))
+    elif found["steps"]:
+        print_lines(sweep_table(found, Screen.of(sys.stdout)))
+    if swept.interrupted:
+        click.get_current_context().exit(INTERRUPTED)
+
+
+def _measured(given: dict[str, Any], rate: float, path: Path, slo: Slo | None, quiet: bool) -> Step | None:
+    """One rate of a sweep; None where Ctrl-C ended it."""
+    from tokentape.load.account import account_of
+    from tokentape.load.knee import step_of
+
+    refuse_taken(path, overwrite=given["overwrite"])
+    with _recorded(given, plan_of(given, rate), path, quiet) as tape:
+        if tape.notes.get("interrupted"):
+            return None
+        return step_of(rate, account_of(tape, slo), str(path))
+
+
+def _recorded(given: dict[str, Any], plan: Plan, path: Path, quiet: bool) -> Any:
+    from tokentape.cli.record_endpoint import endpoint_of
+    from tokentape.load.loading import load
+
+    options = _options(given)
+    workload = workload_of(given)
+    with LoadTable(quiet=quiet) as table:
+        try:
+            return load(
+                endpoint_of(given),
+                workload,
+                plan=plan,
+                path=path,
+                overwrite=given["overwrite"],
+                text=given["text"],
+                logprobs=_asks_for_logprobs(),
+                observer=table.observe,
+                **options,
+            )
+        except Exception:
+            if path.exists():
+                click.echo(f"what was recorded is in {path} (partial)", err=True)
+            raise
+
+
+def plan_of(given: Mapping[str, Any], rate: float | None) -> Plan:
+    """When the requests are sent. Raises UsageError."""
+    from tokentape.load.plan import Plan
+
+    return Plan(
+        rate=rate,
+        concurrency=given["concurrency"],
+        arrivals=given["arrivals"],
+        burstiness=1.0 if given["burstiness"] is None else given["burstiness"],
+        ramp_ns=_ns(given["ramp"], "--ramp") or 0,
+        duration_ns=_ns(given["duration"], "--duration"),
+        requests=given["requests"],
+        time_scale=given["time_scale"],
+        processes=1 if given["processes"] is None else given["processes"],
+        retries=given["retries"],
+        seed=given["seed"] or 0,
+    )
+
+
+def workload_of(given: Mapping[str, Any]) -> Workload:
+    """What the requests ask. Raises UsageError."""
+    from tokentape.cli.prompts import Asked, read_prompt
+    from tokentape.load.workload_files import read_workload
+    from tokentape.load.workloads import Synthetic, prompts
+
+    limit = given["max_new_tokens"]
+    if given["workload"] is not None:
+        return read_workload(given["workload"], given["workload_format"], n_new=limit)
+    if given["prompts"] is not None:
+        return read_workload(given["prompts"], given["workload_format"], n_new=limit)
+    if given["prompt_tokens"] is not None:
+        return Synthetic(given["prompt_tokens"], limit)
+    prompt: Any = read_prompt(Asked(words=given["prompt"], file=given["file"]))
+    return prompts([prompt], limit)
+
+
+class LoadTable:
+    """Shows how a load stands, on stderr: drawn over itself on a terminal, a plain line now and then elsewhere."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        from tokentape.views.screen import Screen
+
+        self._screen = Screen.of(sys.stderr)
+        self._now: dict[str, Any] | None = None
+        drawn = draws_on()
+        self._live: Any = self._made() if drawn and not quiet else None
+        self._plain = not drawn and not quiet
+        self._printed = time.monotonic()
+
+    def observe(self, now: dict[str, Any]) -> None:
+        """How it stands."""
+        from tokentape.views.load_table import live_line
+
+        self._now = now
+        if self._plain and time.monotonic() - self._printed >= PLAIN_SECONDS:
+            self._printed = time.monotonic()
+            click.echo(live_line(now, self._screen), err=True)
+
+    def _made(self) -> Any:
+        from rich.console import Console
+        from rich.live import Live
+        from rich.text import Text
+
+        from tokentape.views.load_table import live_lines
+
+        def lines() -> Text:
+            if self._now is None:
+                return Text("")
+            return Text.from_ansi("\n".join(live_lines(self._now, self._screen)), no_wrap=True, overflow="crop")
+
+        console = Console(file=sys.stderr, force_terminal=True, no_color=not self._screen.color)
+        return Live(
+            console=console,
+            transient=True,
+            refresh_per_second=4,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            get_renderable=lines,
+        )
+
+    def __enter__(self) -> LoadTable:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+
+def _options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of ``generate()`` for all requests; the limit and the seed go their own ways."""
+    from tokentape.cli.record_endpoint import options_of
+
+    options = options_of(given)
+    if given["prompt_tokens"] is not None:
+        options.pop("max_new_tokens", None)  # the workload's own
+    return options
+
+
+def _place(given: Mapping[str, Any], *, taken: bool = True) -> Path:
+    from urllib.parse import urlsplit
+
+    url = given["endpoint"]
+    host = urlsplit(url if "://" in url else f"http://{url}").hostname
+    path = tape_place(given["output"], given["served_model"] or host or "endpoint", "load")
+    if taken:
+        refuse_taken(path, overwrite=given["overwrite"])
+    return path
+
+
+def _beside(path: Path, rate: float) -> Path:
+    """The tape of one rate of a sweep."""
+    return path.with_name(f"{path.stem}-{rate:.4g}{path.suffix or '.tape'}")
+
+
+def _slo(given: Mapping[str, Any]) -> Slo | None:
+    from tokentape.study.slo import parse_slo
+
+    if given["slo"] is None and (given["slo_share"] is not None or given["refine"] is not None):
+        raise UsageError("a share of objectives without any", why="there is no --slo", fix="--slo ttft=500ms,gap=50ms")
+    return None if given["slo"] is None else parse_slo(given["slo"])
+
+
+def _ns(text: str | None, name: str) -> int | None:
+    from tokentape.experiment.amounts import seconds
+
+    return None if text is None else round(seconds(text, name) * 1e9)
+
+
+def _asks_for_logprobs() -> bool:
+    """Whether ``--probe distribution`` was given: under load it is not the default, since it costs a server time."""
+    context = click.get_current_context()
+    source = context.get_parameter_source("probe")
+    return source is not None and source.name == "COMMANDLINE" and context.params.get("probe") == "distribution"

@@ -1,0 +1,341 @@
+"""The parent of the client processes: it starts them, writes what they tell into one tape, and watches server and clients.
+
+The processes stamp and this one writes, so that neither writing nor drawing comes between a socket and its stamp. Ctrl-C ends the
+load: what is under way is broken off, and everything is kept; a second one leaves at once. A process that dies takes its sockets
+with it: its requests end as errors, and the tape says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tokentape.data.exchange import Exchange, Scrape
+from tokentape.errors import RecordingError
+from tokentape.load.lateness import Lateness
+from tokentape.load.records import Frames, SharedVocabulary, framed, unpacked
+from tokentape.load.standing import Standing
+from tokentape.load.worker import Task
+from tokentape.recorder.many import ManyRuns
+from tokentape.recorder.tick import LiveRun
+
+__all__ = ["Driven", "drive"]
+
+MS = 1_000_000
+S = 1_000_000_000
+FLUSH_NS = 250 * MS
+LEAD_NS = 30 * MS
+"""The load begins so long after all processes have said that they are ready."""
+READY_S = 60.0
+"""How long a process may take to start."""
+LEAVING_NS = 10 * S
+"""How long a process may take to end after it has been told to."""
+SCRAPE_S = 1.0
+
+Observer = Callable[[dict[str, Any]], None]
+Scraper = Callable[[], Scrape | None]
+
+
+@dataclass
+class Driven:
+    """What came of it beside the tape."""
+
+    standing: Standing
+    lateness: list[Lateness] = field(default_factory=list)
+    interrupted: bool = False
+    gone: bool = False
+    died: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Client:
+    number: int
+    link: socket.socket
+    process: subprocess.Popen[bytes]
+    frames: Frames = field(default_factory=Frames)
+    finished: bool = False
+
+
+def drive(
+    tasks: Sequence[Task],
+    tape: ManyRuns,
+    *,
+    origin: int,
+    n_all: int | None = None,
+    scraper: Scraper | None = None,
+    observer: Observer | None = None,
+    on_interrupt: bool = True,
+) -> Driven:
+    """Carry out tasks, one a process, into a tape whose origin is the mark ``origin``; the tape is left open.
+
+    ``scraper`` reads the server's state, every second on a thread of its own. ``observer`` is told how it stands, some times a
+    second.
+    Raises RecordingError where a process does not start.
+    """
+    return _Drive(tasks, tape, origin, n_all, scraper, observer).run(on_interrupt=on_interrupt)
+
+
+class _Drive:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        tape: ManyRuns,
+        origin: int,
+        n_all: int | None,
+        scraper: Scraper | None,
+        observer: Observer | None,
+    ) -> None:
+        self._tasks = tasks
+        self._tape = tape
+        self._origin = origin
+        self._scraper = scraper
+        self._observer = observer
+        self._clients: list[_Client] = []
+        self._selector = selectors.DefaultSelector()
+        self._numbers: dict[int, int] = {}
+        self._open: dict[int, tuple[int, int]] = {}
+        self._vocabulary = SharedVocabulary()
+        self._stopping_ns: int | None = None
+        self._interrupts = 0
+        self._driven = Driven(Standing(0, n_all, tasks[0].duration_ns))
+
+    def run(self, *, on_interrupt: bool) -> Driven:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._clean_up)
+            stack.enter_context(_interrupts(self._heard if on_interrupt else None))
+            self._start()
+            began = time.perf_counter_ns() + LEAD_NS
+            self._driven.standing.began = began
+            for client in self._clients:
+                client.link.sendall(framed(began))
+            scrapes: queue.Queue[Scrape] = queue.Queue()
+            if self._scraper is not None:
+                stack.enter_context(_scraped(self._scraper, scrapes))
+            self._loop(scrapes)
+        for scrape in _all_of(scrapes):  # of the last reading, when the thread has ended
+            self._tape.scraped([self._since_origin(scrape)])
+        self._tape.flush()
+        return self._driven
+
+    # processes
+
+    def _start(self) -> None:
+        for task in self._tasks:
+            self._clients.append(_started(task))
+        for client in self._clients:
+            client.link.settimeout(READY_S)
+            try:
+                data = client.link.recv(1 << 16)
+            except TimeoutError:
+                data = b""
+            if not data or not client.frames.feed(data):
+                raise RecordingError(
+                    "a client process did not start",
+                    why=f"it said nothing, and ended with {client.process.poll()}",
+                    fix="fewer --processes, or a machine with more memory",
+                )
+            client.link.setblocking(False)
+            self._selector.register(client.link, selectors.EVENT_READ, client)
+
+    def _clean_up(self) -> None:
+        self._selector.close()
+        for client in self._clients:
+            client.link.close()  # which ends the process, if it has not ended
+        for client in self._clients:
+            try:
+                client.process.wait(2.0)
+            except subprocess.TimeoutExpired:
+                client.process.kill()
+                client.process.wait()
+
+    def _heard(self) -> None:
+        self._interrupts += 1
+        if self._interrupts > 1:
+            raise KeyboardInterrupt
+
+    # what they tell
+
+    def _loop(self, scrapes: queue.Queue[Scrape]) -> None:
+        flushed = 0
+        while not all(client.finished for client in self._clients):
+            for key, _ in self._selector.select(0.05):
+                self._receive(key.data)
+            now = time.perf_counter_ns()
+            if self._interrupts and self._stopping_ns is None:
+                self._driven.interrupted = True
+                self._stop(now)
+            if self._driven.gone and self._stopping_ns is None:
+                self._stop(now)
+            if self._stopping_ns is not None and now - self._stopping_ns > LEAVING_NS:
+                for client in self._clients:
+                    client.process.kill()
+            if now - flushed >= FLUSH_NS:
+                flushed = now
+                self._tape.scraped([self._since_origin(one) for one in _all_of(scrapes)])
+                self._tape.flush()
+                if self._observer is not None:
+                    self._observer(self._driven.standing.as_dict(now))
+
+    def _stop(self, now: int) -> None:
+        self._stopping_ns = now
+        for client in self._clients:
+            if not client.finished:
+                with contextlib.suppress(OSError):
+                    client.link.send(framed("stop"))
+
+    def _receive(self, client: _Client) -> None:
+        try:
+            data = client.link.recv(1 << 20)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self._lost(client)
+            return
+        for records in client.frames.feed(data):
+            for record in records:
+                getattr(self, f"_on_{record[0]}")(client, *record[1:])
+
+    def _on_begun(self, client: _Client, key: int, run: Any, start: int) -> None:
+        live = LiveRun(run, start, _no_ticks(), lambda: (), spellers=[self._vocabulary] * len(run.traces))
+        self._numbers[key] = self._tape.begin(key, live)
+        self._open[key] = (client.number, len(run.traces))
+        self._driven.standing.begun(key, start)
+
+    def _on_pieces(self, client: _Client, pieces: Sequence[Any]) -> None:
+        self._vocabulary.learn(pieces)
+
+    def _on_ticked(self, client: _Client, key: int, ticks: Sequence[Any]) -> None:
+        found = [unpacked(one) for one in ticks]
+        self._tape.add(key, found)
+        self._driven.standing.ticked(key, found)
+
+    def _on_ended(self, client: _Client, key: int, reasons: list[str | None], passed: Exchange) -> None:
+        del self._open[key]
+        if passed.retry_of is not None:
+            passed = replace(passed, retry_of=self._numbers[passed.retry_of])
+        self._tape.end(key, reasons, passed)
+        self._driven.standing.ended(key, reasons, passed, time.perf_counter_ns())
+
+    def _on_state(
+        self, client: _Client, process: int, began: int, ended: int, values: dict[str, Any], gone: bool
+    ) -> None:
+        self._driven.standing.client[process] = values
+        self._tape.scraped([self._since_origin(Scrape(f"client {process}", began, ended, values))])
+        self._driven.gone = self._driven.gone or gone
+
+    def _on_finished(self, client: _Client, process: int, lateness: Lateness, counts: Any) -> None:
+        client.finished = True
+        self._selector.unregister(client.link)
+        self._driven.lateness.append(lateness)
+
+    def _lost(self, client: _Client) -> None:
+        """A process is gone that had not finished: what it had under way is lost with it."""
+        client.finished = True
+        self._selector.unregister(client.link)
+        client.process.wait()
+        what = f"client process {client.number} ended with {client.process.returncode}"
+        self._driven.died.append(what)
+        now = time.perf_counter_ns()
+        for key, (number, n_traces) in list(self._open.items()):
+            if number == client.number:
+                passed = Exchange(ended_ns=now - self._origin, fault="reset", error=what, process=number)
+                self._on_ended(client, key, ["error"] * n_traces, passed)
+
+    def _since_origin(self, scrape: Scrape) -> Scrape:
+        return replace(scrape, began_ns=scrape.began_ns - self._origin, ended_ns=scrape.ended_ns - self._origin)
+
+
+def _started(task: Task) -> _Client:
+    """A client process, with its task; it does not hear Ctrl-C, which is its parent's to hear."""
+    ours, theirs = socket.socketpair()
+    home = str(Path(__file__).resolve().parents[2])
+    code = f"import sys; sys.path.insert(0, {home!r}); from tokentape.load.worker import main; main({theirs.fileno()})"
+    try:
+        with theirs, _deaf():
+            process = subprocess.Popen(
+                [sys.executable, "-c", code], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={**os.environ}
+            )
+    except OSError:
+        ours.close()
+        raise
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    ours.sendall(framed(task))
+    return _Client(task.process, ours, process)
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Who is started in here does not hear Ctrl-C; what comes meanwhile is heard afterwards."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _interrupts(heard: Callable[[], None] | None) -> Iterator[None]:
+    """Tell of each Ctrl-C, rather than raise it in the middle of writing."""
+    if heard is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        heard()
+
+    before = signal.signal(signal.SIGINT, tell)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _scraped(scraper: Scraper, scrapes: queue.Queue[Scrape]) -> Iterator[None]:
+    """Read the server's state every second, and once more at the end. It stops where there is nothing to read."""
+    over = threading.Event()
+
+    def read() -> None:
+        while True:
+            last = over.is_set()
+            found = scraper()
+            if found is not None:
+                scrapes.put(found)
+            if last or found is None:
+                return
+            over.wait(SCRAPE_S)
+
+    thread = threading.Thread(target=read, name="scraper", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(5.0)
+
+
+def _all_of(scrapes: queue.Queue[Scrape]) -> list[Scrape]:
+    found = []
+    with contextlib.suppress(queue.Empty):
+        while True:
+            found.append(scrapes.get_nowait())
+    return found
+
+
+def _no_ticks() -> Any:
+    yield from ()

@@ -1,0 +1,202 @@
+"""The client measures itself: how late it sends, how late it reads, and how much of its core it uses.
+
+* **dispatch delay**: from when a request could have been sent (it was due, and there was room for it) to when the client began
+  to send it. What a request waits for room, where the number under way is limited, is no lateness of the client: it is told
+  apart, and stands on the tape between ``scheduled_ns`` and ``start_ns``;
+* **read lag**: from the kernel's stamp of the bytes to the return of the read that fetched them; where there is no such stamp,
+  from the moment at which the selector told of the socket to that return;
+* **busy share**: the part of the time in which the client had work in hand, rather than waiting for sockets or for a moment to
+  come; **CPU share**: the CPU time of its process over time, waiting in a loop for a near moment included;
+* **pauses** of Python's garbage collector.
+
+The client was the bottleneck, of what was measured, where
+
+* requests went out late: the 99th percentile of the dispatch delay above 10 % of the median time to first token, and 2 ms;
+* or it read late: that of the read lag above 10 % of the median gap, and 1 ms. Stamps of the kernel hold even so, until
+  messages begin to share a read and with it a stamp (``shared_stamps`` counts them; a server may also send several at once): where
+  all are the kernel's, the limit is half the median gap;
+* or a process was busy more than 80 % of its time: it has no room left for what comes at once;
+* or a process died.
+
+Where it was late and waited for a processor more than 5 % of the time, since others had it (Linux says so), that is told too:
+more processes would not help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["BUSY_SHARE", "Lateness", "Tally", "verdict"]
+
+MS = 1_000_000
+DISPATCH_SHARE, DISPATCH_LEAST_NS = 0.1, 2 * MS
+READ_SHARE, READ_LEAST_NS = 0.1, 1 * MS
+READ_SHARE_STAMPED = 0.5
+BUSY_SHARE = 0.8
+STARVED_SHARE = 0.05
+
+_FINE = 5
+"""Bits of a number that are kept: a bucket is at most 3 % wide."""
+
+
+class Tally:
+    """Counts of times in buckets at most 1/32 wide, so that any number of them takes little room; the largest one is exact."""
+
+    __slots__ = ("counts", "most", "n", "total")
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.n = 0
+        self.total = 0
+        self.most: int | None = None
+
+    def add(self, ns: int) -> None:
+        """A time, 0 where it is below."""
+        ns = max(0, ns)
+        shift = max(0, ns.bit_length() - _FINE - 1)
+        bucket = (shift << 8) | (ns >> shift)
+        self.counts[bucket] = self.counts.get(bucket, 0) + 1
+        self.n += 1
+        self.total += ns
+        if self.most is None or ns > self.most:
+            self.most = ns
+
+    def merge(self, other: Tally) -> None:
+        """All that another one has counted."""
+        for bucket, count in other.counts.items():
+            self.counts[bucket] = self.counts.get(bucket, 0) + count
+        self.n += other.n
+        self.total += other.total
+        self.most = max((one for one in (self.most, other.most) if one is not None), default=None)
+
+    def quantile(self, q: float) -> int | None:
+        """The middle of the bucket of the ``q``-th percentile (nearest rank); None without any. Never above the largest."""
+        if not self.n or self.most is None:
+            return None
+        left = max(1, -(-self.n * q // 100))
+        for bucket in sorted(self.counts, key=_low):
+            left -= self.counts[bucket]
+            if left <= 0:
+                width = 1 << (bucket >> 8)
+                return min(self.most, _low(bucket) + width // 2)
+        return self.most
+
+    def as_dict(self) -> dict[str, Any]:
+        """Percentiles, the largest, and how many they are of."""
+        return {"p50": self.quantile(50), "p99": self.quantile(99), "max": self.most, "n": self.n}
+
+
+def _low(bucket: int) -> int:
+    return (bucket & 0xFF) << (bucket >> 8)
+
+
+@dataclass
+class Lateness:
+    """What one client process measured of itself; times in nanoseconds. ``kernel_stamps`` and ``read_stamps`` count messages by who
+    stamped them, ``shared_stamps`` those that had the stamp of the one before.
+    """
+
+    dispatch: Tally = field(default_factory=Tally)
+    read: Tally = field(default_factory=Tally)
+    loop: Tally = field(default_factory=Tally)
+    collections: Tally = field(default_factory=Tally)
+    waited_for_room: Tally = field(default_factory=Tally)
+    kernel_stamps: int = 0
+    read_stamps: int = 0
+    shared_stamps: int = 0
+    busy_ns: int = 0
+    cpu_ns: int = 0
+    starved_ns: int | None = None
+    wall_ns: int = 0
+    worst_busy_share: float = 0.0
+    worst_cpu_share: float = 0.0
+    worst_starved_share: float | None = None
+
+    def merge(self, other: Lateness) -> None:
+        """Add what another process measured; of the shares the larger one stays."""
+        for name in ("dispatch", "read", "loop", "collections", "waited_for_room"):
+            getattr(self, name).merge(getattr(other, name))
+        for name in ("kernel_stamps", "read_stamps", "shared_stamps", "busy_ns", "cpu_ns", "wall_ns"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        if other.starved_ns is not None and other.wall_ns:
+            self.worst_starved_share = max(self.worst_starved_share or 0.0, other.starved_ns / other.wall_ns)
+        self.worst_busy_share = max(self.worst_busy_share, other.busy_share or 0.0, other.worst_busy_share)
+        self.worst_cpu_share = max(self.worst_cpu_share, other.cpu_share or 0.0, other.worst_cpu_share)
+
+    @property
+    def busy_share(self) -> float | None:
+        return self.busy_ns / self.wall_ns if self.wall_ns else None
+
+    @property
+    def cpu_share(self) -> float | None:
+        return self.cpu_ns / self.wall_ns if self.wall_ns else None
+
+
+def verdict(
+    measured: Iterable[Lateness],
+    *,
+    ttft_ns: float | None,
+    gap_ns: float | None,
+    processes: int,
+    died: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Whether the client was the bottleneck, by the rules above, with its figures, as plain values.
+
+    ``ttft_ns`` and ``gap_ns`` are medians of what was recorded, None where there are none. ``reasons`` are sentences,
+    ``said`` the same as keys of the catalogue with what fills them.
+    """
+    whole = Lateness()
+    for one in measured:
+        whole.merge(one)
+    read_share = READ_SHARE if whole.read_stamps or not whole.kernel_stamps else READ_SHARE_STAMPED
+    limits = {
+        "dispatch_delay_ns": max(DISPATCH_LEAST_NS, round(DISPATCH_SHARE * (ttft_ns or 0))),
+        "read_lag_ns": max(READ_LEAST_NS, round(read_share * (gap_ns or 0))),
+        "busy_share": BUSY_SHARE,
+    }
+    said: list[dict[str, Any]] = []
+    for name, key in (("dispatch_delay_ns", "load.late_sent"), ("read_lag_ns", "load.late_read")):
+        tally = whole.dispatch if name == "dispatch_delay_ns" else whole.read
+        p99 = tally.quantile(99)
+        if p99 is not None and p99 > limits[name]:
+            said.append({"key": key, "p99_ns": p99, "limit_ns": limits[name]})
+    if whole.worst_busy_share > BUSY_SHARE:
+        said.append({"key": "load.late_busy", "share": whole.worst_busy_share, "limit": BUSY_SHARE})
+    starved = whole.worst_starved_share
+    if said and starved is not None and starved > STARVED_SHARE:
+        said.append({"key": "load.late_starved", "share": starved})
+    said += [{"key": "load.late_died", "what": what} for what in died]
+    return {
+        "bottleneck": bool(said),
+        "dispatch_delay_ns": whole.dispatch.as_dict(),
+        "read_lag_ns": whole.read.as_dict(),
+        "loop_lag_ns": whole.loop.as_dict(),
+        "gc_ns": {**whole.collections.as_dict(), "total": whole.collections.total},
+        "waited_for_room_ns": whole.waited_for_room.as_dict(),
+        "cpu_share": _share(whole.worst_cpu_share, whole.wall_ns),
+        "busy_share": _share(whole.worst_busy_share, whole.wall_ns),
+        "starved_share": None if starved is None else round(starved, 4),
+        "stamps": {"kernel": whole.kernel_stamps, "read": whole.read_stamps},
+        "shared_stamps": whole.shared_stamps,
+        "limits": limits,
+        "processes": processes,
+        "reasons": [_sentence(one) for one in said],
+        "said": said,
+    }
+
+
+def _share(share: float, wall_ns: int) -> float | None:
+    return round(share, 4) if wall_ns else None
+
+
+def _sentence(one: Mapping[str, Any]) -> str:
+    if one["key"] == "load.late_busy":
+        return f"a client process was busy {one['share']:.0%} of its time"
+    if one["key"] == "load.late_starved":
+        return f"other processes had its processor {one['share']:.0%} of the time"
+    if one["key"] == "load.late_died":
+        return str(one["what"])
+    what = "requests were sent" if one["key"] == "load.late_sent" else "answers were read"
+    return f"{what} {one['p99_ns'] / MS:.3g} ms late at the 99th percentile, of at most {one['limit_ns'] / MS:.3g} ms"

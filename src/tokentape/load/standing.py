@@ -1,0 +1,111 @@
+"""How a load stands: what the live table shows, counted as records come in."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tokentape.data.exchange import Exchange
+from tokentape.load.lateness import Tally
+from tokentape.recorder.tick import Tick
+
+__all__ = ["Standing"]
+
+S = 1_000_000_000
+RECENT_NS = 5 * S
+"""What rates are told of: the last seconds."""
+
+
+@dataclass(slots=True)
+class _Under:
+    start: int
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass
+class Standing:
+    """Counts and percentiles so far; ``began`` is the mark at which the load began, ``n_all`` how many requests there will be.
+
+    Percentiles of a live table are of all that has come, whatever their number; those of the tape say when they are of too few.
+    """
+
+    began: int
+    n_all: int | None = None
+    duration_ns: int | None = None
+    sent: int = 0
+    done: int = 0
+    failed: int = 0
+    retried: int = 0
+    n_tokens: int = 0
+    ttft: Tally = field(default_factory=Tally)
+    gap: Tally = field(default_factory=Tally)
+    delay: Tally = field(default_factory=Tally)
+    faults: dict[str, int] = field(default_factory=dict)
+    client: dict[int, dict[str, Any]] = field(default_factory=dict)
+    _under: dict[int, _Under] = field(default_factory=dict)
+    _recent: deque[tuple[int, int, int]] = field(default_factory=deque)
+
+    def begun(self, key: int, start: int) -> None:
+        """A request has been sent."""
+        self.sent += 1
+        self._under[key] = _Under(start)
+
+    def ticked(self, key: int, ticks: Sequence[Tick]) -> None:
+        """Chunks of a request have come."""
+        one = self._under[key]
+        for tick in ticks:
+            if not tick.said:
+                continue
+            if one.first is None:
+                one.first = tick.end
+                self.ttft.add(tick.end - one.start)
+            elif one.last is not None:
+                self.gap.add(tick.end - one.last)
+            one.last = tick.end
+            self.n_tokens += len(tick.said)
+            self._recent.append((tick.end, len(tick.said), 0))
+
+    def ended(self, key: int, reasons: Sequence[str | None], passed: Exchange, now: int) -> None:
+        """A request is over."""
+        self._under.pop(key, None)
+        well = passed.fault in (None, "no_done") and not {"error", "interrupted"} & set(reasons)
+        self.done += well
+        self.failed += not well
+        self.retried += passed.retry_of is not None
+        if passed.fault is not None:
+            self.faults[passed.fault] = self.faults.get(passed.fault, 0) + 1
+        self._recent.append((now, 0, 1))
+
+    @property
+    def under_way(self) -> int:
+        return len(self._under)
+
+    def as_dict(self, now: int) -> dict[str, Any]:
+        """How it stands at a mark, as plain values; times in nanoseconds, rates of the last seconds."""
+        while self._recent and self._recent[0][0] < now - RECENT_NS:
+            self._recent.popleft()
+        span = max(1, min(RECENT_NS, now - self.began))
+        states = self.client.values()
+        return {
+            "elapsed_ns": max(0, now - self.began),
+            "duration_ns": self.duration_ns,
+            "n_all": self.n_all,
+            "sent": self.sent,
+            "done": self.done,
+            "failed": self.failed,
+            "retried": self.retried,
+            "under_way": self.under_way,
+            "waiting": sum(one.get("waiting", 0) for one in states),
+            "requests_per_s": sum(n for _, _, n in self._recent) * S / span,
+            "tokens_per_s": sum(n for _, n, _ in self._recent) * S / span,
+            "n_tokens": self.n_tokens,
+            "ttft_ns": self.ttft.as_dict(),
+            "gap_ns": self.gap.as_dict(),
+            "faults": dict(self.faults),
+            "dispatch_delay_ns": max((one.get("dispatch_delay_p99_ns", 0) for one in states), default=None),
+            "read_lag_ns": max((one.get("read_lag_p99_ns", 0) for one in states), default=None),
+            "busy_share": max((one.get("busy_share", 0.0) for one in states), default=None),
+        }

@@ -1,0 +1,274 @@
+"""What a load shows: a live table while it runs, a card at its end, the table of a sweep over rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from rich.cells import cell_len
+
+from tokentape.views.screen import Screen, columns, pad
+from tokentape.views.units import duration, rate
+
+__all__ = ["client_lines", "live_line", "live_lines", "load_card", "sweep_step", "sweep_table"]
+
+_GUTTER = 2
+Lines = list[tuple[str, str]]
+
+
+def live_lines(now: Mapping[str, Any], screen: Screen) -> list[str]:
+    """How a load stands, one line a subject; ``now`` as :class:`~tokentape.load.standing.Standing` gives it."""
+    say = screen.say
+    counts = say("load.counts", **_counts(now))
+    if now["n_all"] is not None:
+        counts = say("load.of_all", counts=counts, all=now["n_all"])
+    elapsed = duration(now["elapsed_ns"])
+    if now["duration_ns"] is not None:
+        elapsed = say("load.elapsed_of", elapsed=elapsed, all=duration(now["duration_ns"]))
+    lines = [("time", elapsed), ("requests", counts), ("rates", say("load.achieved", **_rates(now)))]
+    for name in ("ttft", "gap"):
+        found = now[f"{name}_ns"]
+        lines.append(
+            (name, say("load.percentiles_now", **{key: duration(found[key]) for key in ("p50", "p99", "max")}))
+        )
+    if now["busy_share"] is not None:
+        told = {"delay": duration(now["dispatch_delay_ns"]), "read": duration(now["read_lag_ns"])}
+        lines.append(("client", say("load.lag_now", **told, busy=_share(now["busy_share"]))))
+    if now["faults"]:
+        lines.append(("faults", _faults(now["faults"], screen)))
+    if now.get("writing"):
+        lines.append(("tape", say("load.writing")))
+    return _laid_out(lines, screen)
+
+
+def live_line(now: Mapping[str, Any], screen: Screen) -> str:
+    """The same as one line."""
+    say = screen.say
+    ttft, gap = now["ttft_ns"], now["gap_ns"]
+    parts = [
+        say("load.progress", **_counts(now), **_rates(now)),
+        say(
+            "load.latency",
+            ttft50=duration(ttft["p50"]),
+            ttft99=duration(ttft["p99"]),
+            gap50=duration(gap["p50"]),
+            gap99=duration(gap["p99"]),
+        ),
+    ]
+    if now["busy_share"] is not None:
+        parts.append(say("load.client_now", delay=duration(now["dispatch_delay_ns"]), busy=_share(now["busy_share"])))
+    if now.get("writing"):
+        parts.append(say("load.writing"))
+    return screen.safe("; ".join(parts))
+
+
+def load_card(account: Mapping[str, Any], path: str | None, screen: Screen, slo: str | None = None) -> str:
+    """The end card of a load; ``account`` as :func:`~tokentape.load.account.account_of` gives it."""
+    say = screen.say
+    ended = say(
+        "load.ended",
+        n=account["n_requests"],
+        done=account["n_ended"],
+        failed=account["n_failed"],
+        cut=account["n_cut_short"],
+    )
+    if account["n_retries"]:
+        ended = say("load.retried", text=ended, n=account["n_retries"])
+    lines: Lines = [("requests", ended)]
+    if account["faults"]:
+        lines.append(("faults", _faults(account["faults"], screen)))
+    if account["labels"]:
+        lines.append(
+            ("labels", _list((say("load.label", n=n, name=name) for name, n in account["labels"].items()), screen))
+        )
+    lines.append(("rates", _achieved(account, screen)))
+    gap = ("gap", "token_gap") if account["token_gap"]["n"] else ("chunk_gap", "chunk_gap")
+    for name, key in (("ttft", "ttft"), ("ttft_due", "ttft_from_due"), gap, ("e2e", "e2e")):
+        if account[key]["n"]:
+            lines.append((name, _percentiles(account[key], screen)))
+    lines += _more(account, screen, slo)
+    if account["client"] is not None:
+        lines += [("client", line) for line in client_lines(account["client"], screen)]
+    text = _laid_out(lines, screen)
+    if path is not None:
+        text.append(screen.paint(screen.safe(say("load.next", path=path)), "dim"))
+    return "\n".join(text)
+
+
+def client_lines(client: Mapping[str, Any], screen: Screen) -> list[str]:
+    """Whether the client kept up, and what would help where it did not; ``client`` is the tape's note of that name."""
+    say = screen.say
+    if not client["bottleneck"]:
+        told = {
+            name: duration(client[f"{key}_ns"]["p99"])
+            for name, key in (("delay", "dispatch_delay"), ("read", "read_lag"))
+        }
+        return [say("load.client_kept_up", **told, busy=_share(client.get("busy_share")))]
+    reasons = [_reason(one, screen) for one in client.get("said", ())] or list(client.get("reasons", ()))
+    lines = [say("load.client_bottleneck", reasons=_list(reasons, screen))]
+    keys = {one["key"] for one in client.get("said", ())}
+    if "load.late_starved" in keys:
+        lines.append(say("load.other_machine"))
+    elif keys - {"load.late_died"}:
+        lines.append(say("load.more_processes", n=2 * client.get("processes", 1)))
+    return lines
+
+
+class StepRow(Protocol):
+    """A rate of a sweep, as a load gives it."""
+
+    @property
+    def rate(self) -> float: ...
+    @property
+    def n_requests(self) -> int: ...
+    @property
+    def n_ended(self) -> int: ...
+    @property
+    def ttft_ns(self) -> float | None: ...
+    @property
+    def gap_ns(self) -> float | None: ...
+
+
+def sweep_step(step: StepRow, screen: Screen) -> str:
+    """The line of progress after one rate of a sweep."""
+    told = {"ttft": duration(step.ttft_ns), "gap": duration(step.gap_ns)}
+    line = screen.say("load.step", rate=rate(step.rate, "requests/s"), n=step.n_requests, ended=step.n_ended, **told)
+    return screen.safe(line)
+
+
+def sweep_table(found: Mapping[str, Any], screen: Screen) -> str:
+    """The table of a sweep over rates, the knee, and the largest rate that met the objectives; ``found`` as ``Swept.as_dict``."""
+    say = screen.say
+    names = [f"load.col_{name}" for name in ("rate", "ended", "tokens", "ttft", "gap", "share", "client")]
+    rows = []
+    for step in found["steps"]:
+        rows.append(
+            [
+                f"{step['rate']:.4g}",
+                _number(step["requests_per_s"]),
+                _number(step["tokens_per_s"]),
+                duration(step["ttft_ns"]),
+                duration(step["gap_ns"]),
+                _share(step["share"]),
+                say("load.late" if step["client_late"] else "load.ok"),
+            ]
+        )
+    lines = columns(screen, [say(name) for name in names], rows, ">>>>>><")
+    lines.append(_knee_line(found["knee"], found["steps"], screen))
+    if (largest := found["largest"]) is not None:
+        lines.append(_largest_line(largest, found["slo"], screen))
+    if late := [rate(step["rate"], "requests/s") for step in found["steps"] if step["client_late"]]:
+        lines.append(screen.paint(say("load.sweep_client_late", rates=_list(late, screen)), "yellow"))
+    return "\n".join(screen.safe(line) for line in lines)
+
+
+def _knee_line(knee: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], screen: Screen) -> str:
+    rates = {"low": rate(steps[0]["rate"], "requests/s"), "high": rate(steps[-1]["rate"], "requests/s")}
+    if knee["verdict"] == "found":
+        low, high = (f"{one:.4g}" for one in knee["between"])
+        told = {"rate": rate(knee["rate"], "requests/s"), "tokens": rate(knee["tokens_per_s"], "tokens/s")}
+        return screen.say("load.knee_at", **told, low=low, high=high)
+    if knee["verdict"] == "few":
+        return screen.say("load.knee_few", n=len(steps))
+    return screen.say(f"load.knee_{knee['verdict']}", **rates)
+
+
+def _largest_line(largest: Mapping[str, Any], slo: str, screen: Screen) -> str:
+    good, bad = largest["good"], largest["bad"]
+    told = {
+        "slo": slo,
+        "good": None if good is None else rate(good, "requests/s"),
+        "bad": None if bad is None else rate(bad, "requests/s"),
+        "good_share": _share(largest["good_share"]),
+        "bad_share": _share(largest["bad_share"]),
+    }
+    key = "largest" if good is not None and bad is not None else "largest_none" if good is None else "largest_all"
+    text = screen.say(f"load.{key}", **told)
+    if largest["sure"]:
+        return text
+    ranges = {name: _range(largest[f"{name}_interval"]) for name in ("good", "bad")}
+    return screen.say("load.unsure", text=text, **ranges)
+
+
+def _range(found: Sequence[float] | None) -> str:
+    return duration(None) if found is None else f"{found[0] * 100:.0f}-{found[1] * 100:.0f} %"
+
+
+def _more(account: Mapping[str, Any], screen: Screen, slo: str | None) -> Lines:
+    lines: Lines = []
+    say = screen.say
+    if (asked := account["prompt_tokens"]) is not None:
+        told = {name: _share(asked[f"{name}_error"]) for name in ("median", "max")}
+        lines.append(("prompts", say("load.asked", asked=asked["asked"], counted=asked["counted"], **told)))
+    if (good := account["goodput"]) is not None:
+        per_s = rate(good["requests_per_s"], "requests/s")
+        lines.append(("goodput", say("load.good", rate=per_s, share=_share(good["share"]), slo=slo or "SLO")))
+    room = (account["client"] or {}).get("waited_for_room_ns") or {}
+    if room.get("n"):
+        told = {name: duration(room[name]) for name in ("p50", "max")}
+        lines.append(("room", say("load.waited", n=room["n"], **told)))
+    return lines
+
+
+def _achieved(account: Mapping[str, Any], screen: Screen) -> str:
+    told = {
+        "requests": rate(account["requests_per_s"], "requests/s"),
+        "tokens": rate(account["tokens_per_s"], "tokens/s"),
+    }
+    if account["offered_per_s"] is None:
+        return screen.say("load.achieved", **told)
+    return screen.say("load.offered", offered=rate(account["offered_per_s"], "requests/s"), **told)
+
+
+def _percentiles(found: Mapping[str, Any], screen: Screen) -> str:
+    told = {name: duration(found[name]) for name in ("p50", "p90", "p99", "max")}
+    return screen.say("load.percentiles", **told, n=found["n"])
+
+
+def _reason(one: Mapping[str, Any], screen: Screen) -> str:
+    told: dict[str, Any] = {"what": one.get("what", "")}
+    for name in ("p99_ns", "limit_ns"):
+        if name in one:
+            told[name.removesuffix("_ns")] = duration(one[name])
+    for name in ("share", "limit"):
+        if name in one:
+            told[name] = _share(one[name])
+    return screen.say(one["key"], **told)
+
+
+def _counts(now: Mapping[str, Any]) -> dict[str, int]:
+    return {name: now[name] for name in ("done", "failed", "under_way", "waiting")}
+
+
+def _rates(now: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "requests": rate(now["requests_per_s"], "requests/s"),
+        "tokens": rate(now["tokens_per_s"], "tokens/s"),
+    }
+
+
+def _faults(faults: Mapping[str, int], screen: Screen) -> str:
+    return _list((screen.say("load.fault", n=n, name=name) for name, n in faults.items()), screen)
+
+
+def _list(parts: Any, screen: Screen) -> str:
+    return screen.say("card.list").join(parts)
+
+
+def _share(share: float | None) -> str:
+    return duration(None) if share is None else f"{share * 100:.3g} %"
+
+
+def _number(value: float | None) -> str:
+    return duration(None) if value is None else f"{value:.4g}"
+
+
+def _laid_out(lines: Sequence[tuple[str, str]], screen: Screen) -> list[str]:
+    """Labels on the left, as wide as the widest, a label that repeats left out."""
+    said = [screen.say(f"load.{name}") for name, _ in lines]
+    width = max(map(cell_len, said)) + _GUTTER
+    found = []
+    for place, (label, (_, text)) in enumerate(zip(said, lines, strict=True)):
+        shown = "" if place and said[place - 1] == label else label
+        found.append(screen.paint(pad(screen.safe(shown), width), "dim") + screen.safe(text))
+    return found

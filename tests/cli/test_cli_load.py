@@ -1,0 +1,206 @@
+"""``tokentape record --endpoint`` with many requests: what it prints, what it leaves, and what it says to mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tokentape as tt
+from tokentape.mock.script import Script
+from tokentape.mock.serving import MockServer
+
+QUICK = Script.steady(8, ttft_us=4_000, gap_us=1_000)
+
+
+@pytest.fixture(autouse=True)
+def here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("TOKENTAPE_DIR", "OPENAI_API_KEY", "LANG", "LC_ALL", "LC_MESSAGES", "LANGUAGE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[MockServer]:
+    with MockServer(QUICK) as found:
+        yield found
+
+
+def test_the_path_goes_to_stdout_and_the_card_to_stderr(tape: Callable[..., Any], server: MockServer) -> None:
+    options = ("--rate", "60", "--duration", "500ms", "--prompt-tokens", "30", "-n", "4", "-o", "a.tape")
+    wrong = tape("record", "--endpoint", server.url, *options)
+    assert wrong.code == 2 and "--duration 500ms is no time" in wrong.err
+    done = tape("record", "--endpoint", server.url, *options[:2], "--requests", "20", *options[4:])
+    assert done.code == 0 and done.out == "a.tape\n", done.err
+    assert re.search(r"requests +20 requests: 20 ended, 0 failed, 0 cut short", done.err)
+    assert "600 tokens asked for, 600 counted by the server" in done.err
+    assert "TTFT, due" in done.err and "60.0 requests/s due" not in done.err  # poisson is never exactly that
+    assert re.search(r"client +(kept up|the client, not the server, was the bottleneck)", done.err)
+    with tt.open("a.tape") as recorded:
+        assert len(recorded.runs) == 20 and not recorded.verify()
+        assert recorded.notes["load"]["kind"] == "poisson" and recorded.notes["load"]["rate"] == 60
+
+
+def test_a_document(tape: Callable[..., Any], server: MockServer) -> None:
+    done = tape(
+        "record", "--endpoint", server.url, "hello", "--requests", "4", "--concurrency", "2", "--json",
+        "--slo", "ttft=10s", "-o", "b.tape",
+    )  # fmt: skip
+    found = json.loads(done.out)
+    assert (found["command"], found["state"], found["interrupted"], done.err) == ("record", "complete", False, "")
+    load = found["load"]
+    assert (load["n_requests"], load["n_ended"], load["plan"]["loop"]) == (4, 4, "closed")
+    assert load["goodput"]["n_good"] == 4 and load["offered_per_s"] is None
+    assert isinstance(load["client"]["bottleneck"], bool)
+
+
+def test_several_prompts_are_a_load(tape: Callable[..., Any], server: MockServer, tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "one"}\n{"prompt": "two", "max_tokens": 2}\n')
+    done = tape("record", "--endpoint", server.url, "--prompts", "p.jsonl", "-o", "c.tape", "-q", "-n", "5")
+    assert (done.code, done.out, done.err) == (0, "c.tape\n", "")
+    with tt.open("c.tape") as recorded:
+        assert [trace.prompt_text for trace in recorded.traces] == ["one", "two"]
+        assert [len(trace.tokens["step"]) for trace in recorded.traces] == [5, 2]
+
+
+def test_traffic_is_replayed_at_a_rate(tape: Callable[..., Any], server: MockServer, tmp_path: Path) -> None:
+    rows = [f"2023-11-16 18:15:{46 + i}.0000000,{20 + i},{1 + i % 5}" for i in range(10)]
+    (tmp_path / "t.csv").write_text("TIMESTAMP,ContextTokens,GeneratedTokens\n" + "\n".join(rows) + "\n")
+    done = tape("record", "--endpoint", server.url, "--workload", "t.csv", "--rate", "50", "-o", "d.tape", "-q")
+    assert done.code == 0, done.err
+    with tt.open("d.tape") as recorded:
+        passed = sorted(recorded.exchanges.values(), key=lambda one: one.scheduled_ns)
+        due = [one.scheduled_ns for one in passed]
+        assert [after - due[0] for after in due] == [i * 20_000_000 for i in range(10)]
+        assert [one.n_prompt for one in passed] == [20 + i for i in range(10)]
+        assert [one.n_completion for one in passed] == [1 + i % 5 for i in range(10)]
+        assert recorded.notes["load"]["kind"] == "trace"
+
+
+def test_a_sweep_over_rates_has_a_tape_for_each(tape: Callable[..., Any], tmp_path: Path) -> None:
+    # one at a time, 8 ms each: 125 a second at most
+    with MockServer(QUICK, slots=1) as server:
+        options = ("--prompt-tokens", "10", "-n", "5", "--requests", "12", "--slo", "e2e=10s", "-o", "s.tape")
+        done = tape("record", "--endpoint", server.url, "--rate", "20,40,80", *options)
+        assert done.code == 0, done.err
+        lines = done.out.splitlines()
+        assert lines[0].split() == "rate/s ended/s tokens/s mean TTFT mean gap met client".split()
+        assert [line.split()[0] for line in lines[1:4]] == ["20", "40", "80"]
+        assert "e2e=10s is met at every rate, up to 80.0 requests/s" in done.out
+        assert sorted(path.name for path in tmp_path.glob("*.tape")) == ["s-20.tape", "s-40.tape", "s-80.tape"]
+        again = tape("record", "--endpoint", server.url, "--rate", "20,40,80", *options)
+        assert again.code == 2 and "s-20.tape already exists" in again.err
+        found = json.loads(
+            tape("record", "--endpoint", server.url, "--rate", "20..80", *options, "--overwrite", "--json").out
+        )["sweep"]
+        assert [step["rate"] for step in found["steps"]] == [20, 40, 80]
+        assert found["knee"]["verdict"] in ("found", "below", "none") and found["largest"]["good"] == 80
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (("hello", "--rate", "0"), "a rate of 0"),
+        (("hello", "--rate", "many"), "the rate many"),
+        (("hello", "--rate", "8..2"), "the rates 8..2"),
+        (("hello", "--concurrency", "0"), "--concurrency 0"),
+        (("hello", "--requests", "0"), "--requests 0"),
+        (("hello", "--rate", "2", "--arrivals", "poison"), "no arrivals 'poison'"),
+        (("hello", "--rate", "2", "--slo-share", "50%"), "a share of objectives without any"),
+        (("hello", "--rate", "2", "--slo", "ttfb=5ms"), "no objective 'ttfb'"),
+        (("--rate", "2"), "a load of nothing"),
+        (("hello", "--prompt-tokens", "5", "--rate", "2"), "--prompt-tokens and a prompt together"),
+        (("--prompt-tokens", "5", "--rate", "2"), "a load that would never end"),
+        (("--prompt-ids", "1,2", "--rate", "2"), "--prompt-ids in a load"),
+        (("--workload", "bad.csv", "--rate", "2"), "bad.csv, line 1: the columns when, in, out"),
+        (("--workload", "none.csv"), "none.csv cannot be read"),
+        (("hello", "--rate", "1,2", "--report", "x.html"), "--report of a sweep over rates"),
+        (("hello", "--rate", "2", "--json-schema", "x.json"), "--json-schema with --endpoint"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_sent(
+    tape: Callable[..., Any], tmp_path: Path, asked: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "bad.csv").write_text("when,in,out\n1,2,3\n")
+    done = tape("record", "--endpoint", "http://127.0.0.1:9", *asked)  # nothing listens there, and nobody asks
+    assert done.code == 2 and says in done.err, done.err
+    assert "why: " in done.err and "fix: " in done.err
+    assert not list(tmp_path.glob("*.tape"))
+
+
+def test_a_load_needs_an_endpoint(tape: Callable[..., Any]) -> None:
+    done = tape("record", "demo", "hello", "--rate", "2")
+    assert done.code == 2 and "--rate without --endpoint" in done.err
+
+
+def test_a_server_that_is_not_there(tape: Callable[..., Any], tmp_path: Path) -> None:
+    done = tape("record", "--endpoint", "http://127.0.0.1:9", "hello", "--rate", "2")
+    assert done.code == 5 and "no server answers" in done.err
+    assert not list(tmp_path.glob("*.tape"))
+
+
+def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
+    script = Script.steady(400, ttft_us=2_000, gap_us=20_000)
+    with MockServer(script, process=True) as server:
+        command = [sys.executable, "-m", "tokentape", "record", "--endpoint", server.url, "--prompt-tokens", "10"]
+        command += ["-n", "400", "--concurrency", "3", "--duration", "60s", "-o", "i.tape", "--json"]
+        # where tests run in the background, Ctrl-C is ignored by whom they start
+        listening = f"import signal, os, sys; signal.signal(2, signal.default_int_handler); os.execv(sys.executable, {command!r})"
+        running = subprocess.Popen(
+            [sys.executable, "-c", listening], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+        )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not any(
+            one.body for one in server.log.served if len(server.log.served) > 6
+        ):
+            time.sleep(0.2)
+        running.send_signal(signal.SIGINT)
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 130, err.decode()[-1500:]
+    found = json.loads(out)
+    assert found["interrupted"] is True and found["state"] == "partial"
+    with tt.open(tmp_path / "i.tape") as recorded:
+        assert {trace.finish_reason for trace in recorded.traces} == {"interrupted"}
+        assert sum(len(trace.tokens["step"]) for trace in recorded.traces) > 0
+
+
+def test_a_server_that_goes_leaves_a_partial_tape(tape: Callable[..., Any], tmp_path: Path) -> None:
+    server = MockServer(Script.steady(60, ttft_us=2_000, gap_us=20_000), process=True).start()
+    command = [sys.executable, "-m", "tokentape", "record", "--endpoint", server.url, "--prompt-tokens", "10"]
+    command += ["-n", "60", "--rate", "20", "--duration", "60s", "-o", "g.tape"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and len(server.log.served) < 12:
+            time.sleep(0.2)
+    finally:
+        server.stop()
+    _, err = running.communicate(timeout=90)
+    assert running.returncode == 5, err
+    assert b"answers no more" in err and b"what was recorded is in g.tape (partial)" in err
+    with tt.open(tmp_path / "g.tape") as recorded:
+        assert recorded.state == "partial" and len(recorded.runs) > 8
+        assert "refused" in {one.fault for one in recorded.exchanges.values()}
+
+
+def test_help_lists_the_load(tape: Callable[..., Any]) -> None:
+    done = tape("record", "--help")
+    assert "Load:" in done.out and "--time-scale" in done.out
+
+
+def test_progress_without_a_terminal_is_plain_lines(
+    tape: Callable[..., Any], server: MockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokentape.cli.record_load.PLAIN_SECONDS", 0.0)
+    done = tape("record", "--endpoint", server.url, "hello", "--requests", "8", "--concurrency", "2", "-o", "p.tape")
+    assert re.search(r"^\d+ done, 0 failed, \d under way, 0 waiting; ", done.err, re.MULTILINE)
+    assert "\x1b" not in done.err and os.path.exists("p.tape")
