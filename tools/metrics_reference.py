@@ -181,7 +181,7 @@ def _goodput(one: Dialect) -> str:
 
 
 DIALECT_NOTES = """\
-Symbols: t0 request sent, m1..mM messages, c1..cm those with a token, k1..km the tokens in them, N their sum, te the last message.
+Symbols: t0 request sent, m1..mM messages, c1..cm those with text, k1..km the tokens in them, N their sum, te the end of the answer.
 
 A step of a model in this process is a message of as many tokens as it gave; one that gave none is an empty message; after the last
 token nothing is sent. Three things are not imitated: tokens are those of the tape, where AIPerf, genai-perf, inference-perf and

@@ -12,7 +12,7 @@ import pytest
 import tokentape
 from tokentape import Line, ScriptedSource
 from tokentape.recorder.tick import Said
-from tokentape.study.dialects import DIALECTS
+from tokentape.study.dialects import OF_SERVERS
 from tokentape.study.series import SERIES
 
 MS = 1_000_000
@@ -84,7 +84,7 @@ def test_series_that_is_misspelt_is_guessed(show: Show) -> None:
 
 def test_dialect_says_its_numbers_formulas_and_source(show: Show) -> None:
     done = show("--dialect", "vllm")
-    assert done.code == 0 and "(te - m1) / (N - 1)" in done.out and "vllm/benchmarks/serve.py" in done.out
+    assert done.code == 0 and "(mM - m1) / (N - 1)" in done.out and "vllm/benchmarks/serve.py" in done.out
     row = next(line.split() for line in done.out.splitlines() if line.startswith("tpot"))
     assert row[:5] == ["tpot", "1", "2.000", "0.000", "2.000?"], "(11 - 5) / 3, of one request"
     found = json.loads(show("--dialect", "vllm", "--json").out)["metrics"]
@@ -94,7 +94,7 @@ def test_dialect_says_its_numbers_formulas_and_source(show: Show) -> None:
 def test_all_dialects_side_by_side(show: Show) -> None:
     done = show("--dialect", "all")
     header = done.out.splitlines()[0].split()
-    assert header == ["ms", "tokentape", *DIALECTS]
+    assert header == ["ms", "tokentape", *OF_SERVERS]
     row = next(line.split() for line in done.out.splitlines() if line.startswith("ITL, mean"))
     values = dict(zip(header[1:], row[2:], strict=True))
     # 2, 0, 4 between tokens; chunk gaps 2, 4; shared 1, 1, 4; one a request 6/3

@@ -9,150 +9,83 @@ tokenising the text anew. What a tool was read from stands in ``sources``.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import pairwise
 
 from tokentape.errors import UsageError
-from tokentape.study.answers import Answer, window_ns
-from tokentape.study.readings import Dialect, Exact, Formula, Objectives, Total, Window
+from tokentape.study.answers import Answer, total_tokens, window_ns
+from tokentape.study.formulas import (
+    after_first_chunk,
+    after_first_chunk_by_its_rest,
+    after_first_message,
+    between_chunks,
+    between_chunks_rounded,
+    between_iterations,
+    chunk_gaps,
+    first_chunk,
+    first_chunk_of_many,
+    first_chunk_or_0,
+    first_message,
+    first_output,
+    iterations,
+    message_gaps,
+    per_iteration,
+    second_chunk,
+    shared_gaps,
+    token_gaps,
+    whole,
+    whole_content,
+    whole_messages,
+    whole_per_token,
+)
+from tokentape.study.readings import Course, Dialect, Formula, Objectives, Total, Window
 
-__all__ = ["DIALECTS", "dialect"]
-
-Times = list[Exact]
+__all__ = ["DIALECTS", "OF_SERVERS", "dialect"]
 
 GRID = (1, 5, 10, 25, 50, 75, 90, 95, 99)
 WIDE = (0.1, *GRID, 99.9)
 
 
-# of one request
-
-
-def _divided(ns: int | None, n: int) -> Times:
-    return [] if ns is None or n < 1 else [Fraction(ns, n)]
-
-
-def _known(ns: int | None) -> Times:
-    return [] if ns is None else [ns]
-
-
-def _first_message(one: Answer) -> Times:
-    return _known(one.since_start(one.messages[0].at_ns)) if one.messages else []
-
-
-def _first_chunk(one: Answer) -> Times:
-    return _known(one.since_start(one.chunks[0].at_ns)) if one.n_tokens else []
-
-
-def _first_chunk_or_0(one: Answer) -> Times:
-    return _first_chunk(one) if one.n_tokens else [0]
-
-
-def _first_chunk_of_many(one: Answer) -> Times:
-    return _first_chunk(one) if one.n_tokens > 1 else []
-
-
-def _second_chunk(one: Answer) -> Times:
-    return _chunk_gaps(one)[:1]
-
-
-def _whole(one: Answer) -> Times:
-    return _known(one.since_start(one.messages[-1].at_ns)) if one.messages else []
-
-
-def _whole_content(one: Answer) -> Times:
-    return _known(one.since_start(one.chunks[-1].at_ns)) if one.n_tokens else []
-
-
-def _message_gaps(one: Answer) -> Times:
-    return [after.at_ns - before.at_ns for before, after in pairwise(one.messages)]
-
-
-def _chunk_gaps(one: Answer) -> Times:
-    return [after.at_ns - before.at_ns for before, after in pairwise(one.chunks)]
-
-
-def _shared_gaps(one: Answer) -> Times:
-    """The gap before a chunk of k tokens as k gaps of a k-th of it."""
-    gaps = zip(_chunk_gaps(one), one.chunks[1:], strict=True)
-    return [Fraction(ns, chunk.n_tokens) for ns, chunk in gaps for _ in range(chunk.n_tokens)]
-
-
-def _token_gaps(one: Answer) -> Times:
-    """Every token at the moment of its chunk: 0 inside one."""
-    moments = [chunk.at_ns for chunk in one.chunks for _ in range(chunk.n_tokens)]
-    return [after - before for before, after in pairwise(moments)]
-
-
-def _after_first_message(one: Answer) -> Times:
-    return _divided(one.messages[-1].at_ns - one.messages[0].at_ns, one.n_tokens - 1) if one.messages else []
-
-
-def _after_first_chunk(one: Answer) -> Times:
-    return _divided(one.messages[-1].at_ns - one.chunks[0].at_ns, one.n_tokens - 1) if one.n_tokens else []
-
-
-def _between_chunks(one: Answer) -> Times:
-    return _divided(one.chunks[-1].at_ns - one.chunks[0].at_ns, one.n_tokens - 1) if one.n_tokens else []
-
-
-def _between_chunks_rounded(one: Answer) -> Times:
-    return [round(value) for value in _between_chunks(one)] if len(one.chunks) > 1 else []
-
-
-def _per_token(one: Answer) -> Times:
-    return _divided(one.since_start(one.chunks[-1].at_ns), one.n_tokens) if one.n_tokens else []
-
-
-def _whole_per_token(one: Answer) -> Times:
-    return [Fraction(value) / one.n_tokens if one.n_tokens else 0 for value in _whole(one)]
-
-
-def _after_first_chunk_by_its_rest(one: Answer) -> Times:
-    if one.outcome != "ended" or not one.n_tokens:
-        return []
-    first = one.chunks[0]
-    return _divided(one.messages[-1].at_ns - first.at_ns, one.n_tokens - first.n_tokens)
-
-
 # of a run
 
 
-def _rate(n: int, ns: int | None) -> Fraction | None:
-    return Fraction(n * 10**9, ns) if ns else None
+def _rate(n: int | None, ns: int | None) -> Fraction | None:
+    return Fraction(n * 10**9, ns) if ns and n is not None else None
 
 
-def _tokens(found: Sequence[Answer]) -> int:
-    return sum(one.n_tokens for one in found)
+def _of_all(_: Sequence[Answer], course: Course) -> int | None:
+    return window_ns(course.found)
 
 
-def _token_span_ns(found: Sequence[Answer]) -> int | None:
-    moments = [chunk.at_ns for one in found for chunk in one.chunks]
-    return max(moments) - min(moments) if moments else None
-
-
-def _of_all(_: Sequence[Answer], found: Sequence[Answer]) -> int | None:
-    return window_ns(found)
-
-
-def _of_counted(counted: Sequence[Answer], _: Sequence[Answer]) -> int | None:
+def _of_counted(counted: Sequence[Answer], _: Course) -> int | None:
     return window_ns(counted)
 
 
-def _of_content(counted: Sequence[Answer], _: Sequence[Answer]) -> int | None:
+def _of_content(counted: Sequence[Answer], _: Course) -> int | None:
     return window_ns(counted, content=True)
+
+
+def _told_or_all(_: Sequence[Answer], course: Course) -> int | None:
+    return window_ns(course.found) if course.duration_ns is None else course.duration_ns
+
+
+def _told_or_content(counted: Sequence[Answer], course: Course) -> int | None:
+    return window_ns(counted, content=True) if course.duration_ns is None else course.duration_ns
 
 
 _SPANS = {
     _of_all: "last te - first t0, all requests",
     _of_counted: "last te - first t0, counted requests",
     _of_content: "last cm - first t0, counted requests",
+    _told_or_all: "last te - first t0, all requests, or as told",
+    _told_or_content: "last cm - first t0, counted requests, or as told",
 }
 
 
 def _tokens_per_s(name: str, over: Window = _of_all) -> Total:
     formula = f"sum N / ({_SPANS[over]})"
-    return Total(name, "tokens/s", "tokens/s", formula, lambda c, f: _rate(_tokens(c), over(c, f)))
+    return Total(name, "tokens/s", "tokens/s", formula, lambda c, f: _rate(total_tokens(c), over(c, f)))
 
 
 def _requests_per_s(name: str, over: Window = _of_all) -> Total:
@@ -164,22 +97,53 @@ def _ended(one: Answer) -> bool:
     return one.outcome == "ended"
 
 
+def _iterations(found: Sequence[Answer]) -> int | None:
+    known = [n for one in found if (n := iterations(one)) is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def _speeds(found: Sequence[Answer]) -> list[Fraction] | None:
+    """The tokens per second of each request, those of its prompt counted too."""
+    speeds = []
+    for one in found:
+        took = whole(one)
+        if not took or one.n_tokens is None or one.n_prompt is None:
+            return None
+        speeds.append(Fraction(one.n_tokens + one.n_prompt) * 10**9 / took[0])
+    return speeds
+
+
+def _mean(values: Sequence[Fraction] | None) -> Fraction | None:
+    return sum(values, Fraction()) / len(values) if values else None
+
+
+def _deviation(values: Sequence[Fraction] | None) -> Fraction | None:
+    mean = _mean(values)
+    if values is None or mean is None:
+        return None
+    squares = sum(((value - mean) ** 2 for value in values), Fraction())
+    return Fraction(math.sqrt(squares / (len(values) - 1))) if len(values) > 1 else Fraction()
+
+
 _VLLM = Dialect(
     name="vllm",
-    project="vllm-project/vllm, `vllm bench serve`",
+    project="vllm-project/vllm, `vllm bench serve` (0.33)",
     sources=("vllm/benchmarks/serve.py: calculate_metrics", "vllm/benchmarks/lib/endpoint_request_func.py"),
     counts=lambda one: _ended(one) and len(one.messages) > 0,
     counted="ended, with at least one message; the rest are `failed`, dropped, but in the duration",
     formulas=(
-        Formula("ttft", "ttft", "m1 - t0", _first_message),
-        Formula("tpot", "tpot", "(te - m1) / (N - 1), N > 1", _after_first_message),
-        Formula("itl", "itl", "m[i] - m[i-1], pooled, tokens not counted", _message_gaps),
-        Formula("e2el", "e2e", "te - t0", _whole),
+        Formula("ttft", "ttft", "m1 - t0", first_message),
+        Formula("tpot", "tpot", "(mM - m1) / (N - 1), N > 1", after_first_message),
+        Formula("itl", "itl", "m[i] - m[i-1], pooled, tokens not counted", message_gaps),
+        Formula("e2el", "e2e", "mM - t0", whole_messages),
     ),
-    totals=(_tokens_per_s("output_throughput"), _requests_per_s("request_throughput")),
+    totals=(
+        _tokens_per_s("output_throughput", _told_or_all),
+        _requests_per_s("request_throughput", _told_or_all),
+    ),
     method="linear",
     percentiles=(50, 99),
-    objectives=Objectives({"ttft_ns": "ttft", "gap_ns": "tpot", "e2e_ns": "e2el"}, "met", _of_all),
+    objectives=Objectives({"ttft_ns": "ttft", "gap_ns": "tpot", "e2e_ns": "e2el"}, "met", _told_or_all),
 )
 
 _SGLANG = Dialect(
@@ -189,10 +153,10 @@ _SGLANG = Dialect(
     counts=_ended,
     counted="ended; the rest are dropped, but in the duration",
     formulas=(
-        Formula("ttft", "ttft", "c1 - t0; 0 without a token", _first_chunk_or_0),
-        Formula("tpot", "tpot", "(te - c1) / (N - 1), N > 1", _after_first_chunk),
-        Formula("itl", "itl", "(c[i] - c[i-1]) / k[i], k[i] times, pooled", _shared_gaps),
-        Formula("e2e_latency", "e2e", "te - t0", _whole),
+        Formula("ttft", "ttft", "c1 - t0; 0 without a token", first_chunk_or_0),
+        Formula("tpot", "tpot", "(te - c1) / (N - 1), N > 1", after_first_chunk),
+        Formula("itl", "itl", "(c[i] - c[i-1]) / k[i], k[i] times, pooled", shared_gaps),
+        Formula("e2e_latency", "e2e", "te - t0", whole),
     ),
     totals=(_tokens_per_s("output_throughput"), _requests_per_s("request_throughput")),
     method="linear",
@@ -207,22 +171,31 @@ _AIPERF = Dialect(
         "metrics/types/request_latency_metric.py, benchmark_duration_metric.py, good_request_count_metric.py",
         "metrics/metric_dicts.py: MetricArray",
     ),
-    counts=lambda one: _ended(one) and one.n_tokens > 0,
+    counts=lambda one: _ended(one) and len(one.shown) > 0,
     counted="ended, with a token; the rest are `error_request_count`, in no other figure",
     formulas=(
-        Formula("time_to_first_token", "ttft", "c1 - t0", _first_chunk),
-        Formula("time_to_second_token", "ttst", "c2 - c1", _second_chunk),
-        Formula("inter_token_latency", "itl", "(cm - c1) / (N - 1), one a request, N > 1", _between_chunks),
-        Formula("inter_chunk_latency", "icl", "c[i] - c[i-1], pooled", _chunk_gaps),
-        Formula("request_latency", "e2e", "cm - t0", _whole_content),
+        Formula("time_to_first_token", "ttft", "c1 - t0", first_chunk),
+        Formula("time_to_second_token", "ttst", "c2 - c1", second_chunk),
+        Formula("time_to_first_output_token", "ttfo", "c1 - t0, reasoning apart", first_output),
+        Formula(
+            "inter_token_latency",
+            "itl",
+            "(cm - c1) / (N - 1), one a request, N > 1; with --per-chunk-usage / (N - k1)",
+            between_chunks,
+        ),
+        Formula("inter_chunk_latency", "icl", "c[i] - c[i-1], pooled", chunk_gaps),
+        Formula("request_latency", "e2e", "cm - t0", whole_content),
     ),
-    totals=(_tokens_per_s("output_token_throughput", _of_content), _requests_per_s("request_throughput", _of_content)),
+    totals=(
+        _tokens_per_s("output_token_throughput", _told_or_content),
+        _requests_per_s("request_throughput", _told_or_content),
+    ),
     method="linear",
     percentiles=GRID,
     objectives=Objectives(
         {"ttft_ns": "time_to_first_token", "gap_ns": "inter_token_latency", "e2e_ns": "request_latency"},
         "missed",
-        _of_content,
+        _told_or_content,
     ),
 )
 
@@ -234,18 +207,18 @@ _GENAI_PERF = Dialect(
         "genai-perf/genai_perf/metrics/statistics.py",
         "genai-perf/genai_perf/goodput_calculator/llm_goodput_calculator.py",
     ),
-    counts=lambda one: one.n_tokens > 0,
+    counts=lambda one: len(one.shown) > 0,
     counted="with a token, whether they ended or not; requests/s counts the rest too",
     formulas=(
-        Formula("time_to_first_token", "ttft", "c1 - t0", _first_chunk),
-        Formula("time_to_second_token", "ttst", "c2 - c1", _second_chunk),
+        Formula("time_to_first_token", "ttft", "c1 - t0", first_chunk),
+        Formula("time_to_second_token", "ttst", "c2 - c1", second_chunk),
         Formula(
             "inter_token_latency",
             "itl",
             "(cm - c1) / (N - 1) to the nanosecond, one a request, N > 1 and m > 1",
-            _between_chunks_rounded,
+            between_chunks_rounded,
         ),
-        Formula("request_latency", "e2e", "cm - t0", _whole_content),
+        Formula("request_latency", "e2e", "cm - t0", whole_content),
     ),
     totals=(
         _tokens_per_s("output_token_throughput", _of_content),
@@ -254,7 +227,7 @@ _GENAI_PERF = Dialect(
             "requests/s",
             "requests/s",
             "all requests / (last cm - first t0, counted requests)",
-            lambda counted, found: _rate(len(found), _of_content(counted, found)),
+            lambda counted, course: _rate(len(course.found), _of_content(counted, course)),
         ),
     ),
     method="linear",
@@ -270,36 +243,49 @@ _GUIDELLM = Dialect(
     name="guidellm",
     project="vllm-project/guidellm",
     sources=(
-        "src/guidellm/schemas/request_stats.py: GenerativeRequestStats",
-        "src/guidellm/schemas/statistics.py: DistributionSummary",
+        "src/guidellm/schemas/base/request_stats.py: GenerativeRequestStats",
+        "src/guidellm/schemas/base/statistics.py: DistributionSummary",
         "src/guidellm/benchmark/schemas/metrics.py: GenerativeMetrics.compile",
+        "src/guidellm/schemas/benchmark/goodput.py: GoodputSLO",
     ),
     counts=_ended,
     counted="`successful`: ended; `errored` and `incomplete` (cut short) have figures of their own",
     formulas=(
-        Formula("time_to_first_token_ms", "ttft", "c1 - t0; 0 without a token", _first_chunk_or_0),
-        Formula("time_per_output_token_ms", "tpot", "(cm - t0) / N, weight N", _per_token, lambda one: one.n_tokens),
+        Formula("time_to_first_token_ms", "ttft", "c1 - t0", first_chunk),
+        Formula("time_to_first_output_token_ms", "ttfo", "c1 - t0, reasoning apart", first_output),
+        Formula(
+            "time_per_output_token_ms",
+            "tpot",
+            "(cm - t0) / N, weight N; N is m if untold",
+            per_iteration,
+            lambda one: iterations(one) or 0,
+        ),
         Formula(
             "inter_token_latency_ms",
             "itl",
             "(cm - c1) / (N - 1), N > 1, weight N - 1",
-            _between_chunks,
-            lambda one: one.n_tokens - 1,
+            between_iterations,
+            lambda one: (iterations(one) or 1) - 1,
         ),
-        Formula("request_latency", "e2e", "te - t0", _whole),
+        Formula("request_latency", "e2e", "te - t0", whole),
     ),
     totals=(
         Total(
             "output_tokens_per_second",
             "tokens/s",
             "tokens/s",
-            "sum N / (last cm - first c1), the mean of its rates",
-            lambda counted, found: _rate(_tokens(counted), _token_span_ns(counted)),
+            f"sum N / ({_SPANS[_told_or_all]}), the mean of its rates",
+            lambda counted, course: _rate(_iterations(counted), _told_or_all(counted, course)),
         ),
-        _requests_per_s("requests_per_second"),
+        _requests_per_s("requests_per_second", _told_or_all),
     ),
     method="cumulative",
     percentiles=WIDE,
+    objectives=Objectives(
+        {"ttft_ns": "time_to_first_token_ms", "gap_ns": "inter_token_latency_ms", "e2e_ns": "request_latency"},
+        "missed",
+        _told_or_all,
+    ),
 )
 
 _INFERENCE_PERF = Dialect(
@@ -309,11 +295,11 @@ _INFERENCE_PERF = Dialect(
     counts=_ended,
     counted="ended; the rest are `failures`, but in the duration",
     formulas=(
-        Formula("time_to_first_token", "ttft", "c1 - t0, N > 1", _first_chunk_of_many),
-        Formula("time_per_output_token", "tpot", "(cm - c1) / (N - 1), N > 1", _between_chunks),
-        Formula("inter_token_latency", "itl", "c[i] - c[i-1] and k[i] - 1 zeros, pooled", _token_gaps),
-        Formula("normalized_time_per_output_token", "normalised", "(te - t0) / N; 0 without a token", _whole_per_token),
-        Formula("request_latency", "e2e", "te - t0", _whole),
+        Formula("time_to_first_token", "ttft", "c1 - t0, N > 1", first_chunk_of_many),
+        Formula("time_per_output_token", "tpot", "(cm - c1) / (N - 1), N > 1", between_chunks),
+        Formula("inter_token_latency", "itl", "c[i] - c[i-1] and k[i] - 1 zeros, pooled", token_gaps),
+        Formula("normalized_time_per_output_token", "normalised", "(te - t0) / N; 0 without a token", whole_per_token),
+        Formula("request_latency", "e2e", "te - t0", whole),
     ),
     totals=(_tokens_per_s("output_tokens_per_sec"), _requests_per_s("requests_per_sec")),
     method="linear",
@@ -336,9 +322,9 @@ _MLPERF = Dialect(
     counts=lambda one: one.outcome != "cut short",
     counted="completed: ended, and failed ones too, which have no output and so no TPOT",
     formulas=(
-        Formula("ttft_ns", "ttft", "c1 - t0", _first_chunk),
-        Formula("tpot_ns", "tpot", "(te - c1) / (N - k1), N > k1", _after_first_chunk_by_its_rest),
-        Formula("sample_latency_ns", "e2e", "te - t0", _whole),
+        Formula("ttft_ns", "ttft", "c1 - t0", first_chunk),
+        Formula("tpot_ns", "tpot", "(te - c1) / (N - k1), N > k1", after_first_chunk_by_its_rest),
+        Formula("sample_latency_ns", "e2e", "te - t0", whole),
     ),
     totals=(
         Total(
@@ -346,7 +332,7 @@ _MLPERF = Dialect(
             "tokens/s",
             "tokens/s",
             "sum N, ended / (last te - first t0, counted requests)",
-            lambda counted, found: _rate(_tokens([a for a in counted if _ended(a)]), window_ns(counted)),
+            lambda counted, _: _rate(total_tokens([a for a in counted if _ended(a)]), window_ns(counted)),
         ),
         _requests_per_s("qps", _of_counted),
     ),
@@ -355,10 +341,35 @@ _MLPERF = Dialect(
     ddof=1,
 )
 
+_LLAMA_BENCH = Dialect(
+    name="llama-bench",
+    project="ggml-org/llama.cpp, llama-bench",
+    sources=("tools/llama-bench/llama-bench.cpp: test::get_ts, avg, stdev",),
+    counts=_ended,
+    counted="all repetitions; those of several tests together, so import one (--part) to see its figures",
+    formulas=(Formula("avg_ns", "e2e", "te - t0", whole),),
+    totals=(
+        Total(
+            "avg_ts",
+            "tokens/s",
+            "tokens/s",
+            "mean of (P + N) / (te - t0), P the prompt",
+            lambda c, _: _mean(_speeds(c)),
+        ),
+        Total("stddev_ts", "tokens/s of", "tokens/s", "their standard deviation", lambda c, _: _deviation(_speeds(c))),
+    ),
+    method="linear",
+    percentiles=(),
+    ddof=1,
+)
+
 DIALECTS: dict[str, Dialect] = {
-    one.name: one for one in (_VLLM, _SGLANG, _AIPERF, _GENAI_PERF, _GUIDELLM, _INFERENCE_PERF, _MLPERF)
+    one.name: one for one in (_VLLM, _SGLANG, _AIPERF, _GENAI_PERF, _GUIDELLM, _INFERENCE_PERF, _MLPERF, _LLAMA_BENCH)
 }
 """The dialects by name."""
+
+OF_SERVERS = tuple(name for name in DIALECTS if name != _LLAMA_BENCH.name)
+"""The names of those that look at a server's answers, so that one table can compare them."""
 
 
 def dialect(name: str) -> Dialect:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, overload
 
-from tokentape.study.answers import answers, window_ns
+from tokentape.study.answers import Answer, answers, duration_ns, total_tokens, window_ns
 from tokentape.study.autocorrelation import effective_n
 from tokentape.study.causes import Cause, SlowToken, cause_of_gap, slowest_token
 from tokentape.study.dialects import dialect as dialect_named
@@ -24,13 +24,12 @@ from tokentape.study.times import (
     decode_times_ns,
     decode_tokens_per_s,
     e2e_ns,
-    mean_gap_ns,
-    normalised_latency_ns,
     peak,
     run_chunk_gaps_ns,
     run_gaps_ns,
     run_steps,
     runs_of,
+    runs_tokens_per_s,
     step_times_ns,
     tape_tokens_per_s,
     token_gaps_ns,
@@ -96,13 +95,14 @@ class Metrics:
     so such figures are worth no more independent samples than there are runs. ``token_gap``, ``chunk_gap`` and ``step_time``
     (of all steps but prefills) count each measurement of time once. ``tokens_per_s``, of all tokens, and ``requests_per_s``,
     of the requests that ended, are over the window; ``decode_tokens_per_s`` is over the time from first to last token.
-    ``goodput`` is None without objectives, ``fluidity`` unless they name a TTFT and a gap.
+    Where a row of the tape is some tokens, nobody says how many, there are no token gaps, and ``n_tokens`` and what rests on it
+    is None unless the server counted. ``goodput`` is None without objectives, ``fluidity`` unless they name a TTFT and a gap.
     """
 
     n_requests: int
     n_failed: int
     n_cut_short: int
-    n_tokens: int
+    n_tokens: int | None
     window_ns: int | None
     ttft: Spread
     token_gap: Spread
@@ -137,28 +137,32 @@ def metrics(tape: Tape, dialect: str | None = None, slo: Slo | None = None) -> M
     ``"inference-perf"``, ``"mlperf"``. Raises UsageError for any other.
     """
     if dialect is not None:
-        return read(answers(tape), dialect_named(dialect), slo)
-    found = answers(tape)
-    runs, traces = runs_of(tape), list(tape.traces)
-    ended = [trace for trace, one in zip(traces, found, strict=True) if one.outcome == "ended"]
-    window = window_ns(found)
+        return read(answers(tape), dialect_named(dialect), slo, duration_ns=duration_ns(tape, dialect))
+    runs = runs_of(tape)
+    traces = [trace for run in runs for trace in run]  # kept: of thousands of requests, each is read once
+    found = answers(tape, traces)
+    known = {one.trace: one for one in found}
+    ended = [one for one in found if one.outcome == "ended"]
+    told = [run for run in runs if all(known[trace.number].sizes is not None for trace in run)]
+    seen = [run for run in runs if all(known[trace.number].whole for trace in run)]
+    window, n_tokens = window_ns(found), total_tokens(found)
     surprise = mean_surprise_nats(traces)
     return Metrics(
         n_requests=len(found),
         n_failed=sum(one.outcome == "failed" for one in found),
         n_cut_short=sum(one.outcome == "cut short" for one in found),
-        n_tokens=sum(one.n_tokens for one in found),
+        n_tokens=n_tokens,
         window_ns=window,
         ttft=_of_requests(map(ttft_ns, traces), len(runs)),
-        token_gap=spread([run_gaps_ns(run) for run in runs]),
-        chunk_gap=spread([run_chunk_gaps_ns(run) for run in runs]),
-        step_time=spread([decode_times_ns(columns) for columns in run_steps(tape)]),
-        mean_gap=_of_requests(map(mean_gap_ns, traces), len(runs)),
-        e2e=_of_requests(map(e2e_ns, ended), len(runs)),
-        normalised_latency=_of_requests(map(normalised_latency_ns, ended), len(runs)),
-        tokens_per_s=_per_s(sum(one.n_tokens for one in found), window),
+        token_gap=spread([run_gaps_ns(run) for run in told]),
+        chunk_gap=spread([run_chunk_gaps_ns(run) for run in seen]),
+        step_time=spread([decode_times_ns(run[0].steps) for run in seen]),
+        mean_gap=_of_requests(map(_mean_gap_ns, found), len(runs)),
+        e2e=_of_requests(map(_e2e_ns, ended), len(runs)),
+        normalised_latency=_of_requests(map(_normalised_ns, ended), len(runs)),
+        tokens_per_s=_per_s(n_tokens, window),
         requests_per_s=_per_s(len(ended), window),
-        decode_tokens_per_s=tape_tokens_per_s(tape),
+        decode_tokens_per_s=runs_tokens_per_s(runs) if len(told) == len(runs) else None,
         mean_surprise_nats=surprise,
         perplexity=perplexity(surprise),
         bits_per_byte=bits_per_byte(traces),
@@ -166,6 +170,21 @@ def metrics(tape: Tape, dialect: str | None = None, slo: Slo | None = None) -> M
         goodput=None if slo is None else goodput(found, slo, window),
         fluidity=None if slo is None else fluidity(found, slo),
     )
+
+
+def _mean_gap_ns(one: Answer) -> float | None:
+    """``(last - first) / (n - 1)``; None with fewer than two tokens, or where their number is not known."""
+    n, chunks = one.n_tokens, one.chunks
+    return (chunks[-1].at_ns - chunks[0].at_ns) / (n - 1) if n is not None and n > 1 and chunks else None
+
+
+def _e2e_ns(one: Answer) -> int | None:
+    return one.since_start(one.chunks[-1].at_ns) if one.chunks else None
+
+
+def _normalised_ns(one: Answer) -> float | None:
+    whole = _e2e_ns(one)
+    return whole / one.n_tokens if whole is not None and one.n_tokens else None
 
 
 def spread(series: Iterable[Sequence[float]]) -> Spread:
@@ -191,5 +210,5 @@ def _spread(values: Sequence[float], worth: int) -> Spread:
     )
 
 
-def _per_s(n: int, ns: int | None) -> float | None:
-    return n * 1e9 / ns if ns else None
+def _per_s(n: int | None, ns: int | None) -> float | None:
+    return n * 1e9 / ns if ns and n is not None else None

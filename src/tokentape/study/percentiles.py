@@ -21,9 +21,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-__all__ = ["CONFIDENCE", "Percentile", "percentile", "samples_needed"]
+__all__ = ["CONFIDENCE", "Percentile", "percentile", "ranks", "samples_needed"]
 
 CONFIDENCE = 0.99
+
+MANY = 20_000
+"""From so many samples on, adding up the terms of a binomial one by one takes too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +60,15 @@ def percentile(values: Iterable[float], q: float, n_effective: int | None = None
     if worth < needed:
         wanted = math.ceil(Fraction(needed * n, worth)) if worth > 0 else needed
         return Percentile(q, None, None, n, needed, wanted - n, worth)
+    place, bound = ranks(n, q, worth)
+    return Percentile(q, ordered[place], ordered[bound], n, needed, 0, worth)
+
+
+def ranks(n: int, q: float, worth: int) -> tuple[int, int]:
+    """Where, among ``n`` ordered values worth at least ``samples_needed(q)``, the percentile and its bound are, counted from 0."""
     rank = math.ceil(Fraction(str(q)) * n / 100)
     above = _above(worth, q, 1 - CONFIDENCE) * n // worth  # the same share of the values as of the independent samples
-    return Percentile(q, ordered[rank - 1], ordered[n - above], n, needed, 0, worth)
+    return rank - 1, n - above
 
 
 @lru_cache
@@ -86,8 +95,10 @@ def _above(n: int, q: float, chance: float) -> int:
     """The largest ``t`` such that ``t`` or fewer of ``n`` samples lie above the percentile with at most ``chance``.
 
     -1 where even ``t = 0`` is likelier. The terms of the binomial are carried as logarithms: the first ones are far
-    below the smallest float where ``n`` is large.
+    below the smallest float where ``n`` is large. Of very many samples the sum is asked of the incomplete beta function.
     """
+    if n > MANY:
+        return _above_many(n, q, chance)
     above = float(100 - Fraction(str(q))) / 100
     step = math.log(above) - math.log1p(-above)
     log_term = n * math.log1p(-above)
@@ -98,3 +109,17 @@ def _above(n: int, q: float, chance: float) -> int:
         log_term += math.log((n - t) / (t + 1)) + step
         total += math.exp(log_term)
     return t
+
+
+def _above_many(n: int, q: float, chance: float) -> int:
+    from scipy.special import bdtr
+
+    above = float(100 - Fraction(str(q))) / 100
+    low, high = -1, n
+    while high - low > 1:
+        middle = (low + high) // 2
+        if bdtr(middle, n, above) <= chance:
+            low = middle
+        else:
+            high = middle
+    return low

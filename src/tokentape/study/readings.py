@@ -18,34 +18,46 @@ from tokentape.study.slo import Slo
 __all__ = ["Dialect", "Figure", "Formula", "Objectives", "Reading", "Total", "quantile", "read"]
 
 Exact = int | Fraction
-Window = Callable[[Sequence[Answer], Sequence[Answer]], int | None]
+Values = list[list[Exact]]
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """What a run was as a whole: all answers, and how long it took by the tool whose results they are, None otherwise."""
+
+    found: Sequence[Answer]
+    duration_ns: int | None = None
+
+
+Window = Callable[[Sequence[Answer], Course], int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Formula:
     """One figure of a tool, in nanoseconds: ``name`` is the tool's own, ``kind`` what others call it.
 
-    ``of`` gives a request's values, none, one or many; the values of all requests make one sample. ``weight`` is that of each
-    value of a request, 1 without it. ``formula`` says the same in symbols: t0 request, m1..mM messages, c1..cm those with a
-    token, k1..km tokens in them, N their sum, te the last message.
+    ``of`` gives a request's values, none, one or many; the values of all requests make one sample. It gives None where the tape
+    does not tell what the tool would have seen, and then the figure has no value. ``weight`` is that of each value of a request,
+    1 without it. ``formula`` says the same in symbols: t0 request, m1..mM messages, c1..cm those with text, k1..km tokens in
+    them, N their sum, te the end of the answer.
     """
 
     name: str
     kind: str
     formula: str
-    of: Callable[[Answer], Sequence[Exact]]
+    of: Callable[[Answer], Sequence[Exact] | None]
     weight: Callable[[Answer], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """One figure of a whole run: ``of`` takes the requests that the tool counts, and all."""
+    """One figure of a whole run: ``of`` takes the requests that the tool counts, and the run."""
 
     name: str
     kind: str
     unit: str
     formula: str
-    of: Callable[[Sequence[Answer], Sequence[Answer]], Fraction | None]
+    of: Callable[[Sequence[Answer], Course], Fraction | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +65,7 @@ class Objectives:
     """How a tool finds goodput: which of its figures an objective is asked of, and what becomes of a request without it.
 
     ``missing`` is ``"met"``, ``"missed"``, or ``"zipped"``: the figures are paired in order, whichever requests they are of.
-    ``over`` gives the window in nanoseconds from the requests that the tool counts, and all.
+    ``over`` gives the window in nanoseconds from the requests that the tool counts, and the run.
     """
 
     names: Mapping[str, str]
@@ -103,7 +115,10 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A tape in the dialect of one tool. ``goodput`` is None without objectives, and for a tool that has none."""
+    """A tape in the dialect of one tool.
+
+    ``goodput`` is None without objectives, for a tool that has none, and where a figure that is asked for is not known.
+    """
 
     dialect: str
     project: str
@@ -124,10 +139,13 @@ class Reading:
         return asdict(self)
 
 
-def read(found: Sequence[Answer], dialect: Dialect, slo: Slo | None = None) -> Reading:
-    """The answers in a dialect."""
+def read(
+    found: Sequence[Answer], dialect: Dialect, slo: Slo | None = None, *, duration_ns: int | None = None
+) -> Reading:
+    """The answers in a dialect; ``duration_ns`` is how long the run took by the tool itself, where its results say so."""
+    course = Course(found, duration_ns)
     counted = [one for one in found if dialect.counts(one)]
-    values = {formula.name: [list(formula.of(one)) for one in counted] for formula in dialect.formulas}
+    values = {formula.name: _values(formula, counted) for formula in dialect.formulas}
     figures = [_figure(formula, dialect, counted, values[formula.name]) for formula in dialect.formulas]
     return Reading(
         dialect=dialect.name,
@@ -137,20 +155,28 @@ def read(found: Sequence[Answer], dialect: Dialect, slo: Slo | None = None) -> R
         counted=dialect.counted,
         n_requests=len(found),
         n_counted=len(counted),
-        figures=(*figures, *(_total(total, counted, found) for total in dialect.totals)),
-        goodput=None if slo is None else _goodput(dialect.objectives, slo, values, counted, found),
+        figures=(*figures, *(_total(total, counted, course) for total in dialect.totals)),
+        goodput=None if slo is None else _goodput(dialect.objectives, slo, values, counted, course),
     )
 
 
-def _total(total: Total, counted: Sequence[Answer], found: Sequence[Answer]) -> Figure:
-    value = total.of(counted, found)
+def _values(formula: Formula, counted: Sequence[Answer]) -> Values | None:
+    """The values of each request; None where those of one cannot be told."""
+    found = [formula.of(one) for one in counted]
+    known = [list(own) for own in found if own is not None]
+    return known if len(known) == len(found) else None
+
+
+def _total(total: Total, counted: Sequence[Answer], course: Course) -> Figure:
+    value = total.of(counted, course)
     mean = None if value is None else float(value)
     return Figure(total.name, total.kind, total.unit, total.formula, None, mean, None, None, None, ())
 
 
-def _figure(formula: Formula, dialect: Dialect, counted: Sequence[Answer], values: list[list[Exact]]) -> Figure:
+def _figure(formula: Formula, dialect: Dialect, counted: Sequence[Answer], values: Values | None) -> Figure:
     weigh = formula.weight or (lambda _: 1)
-    pairs = [(value, weigh(one)) for one, own in zip(counted, values, strict=True) for value in own]
+    told = zip(counted, values, strict=True) if values is not None else ()
+    pairs = [(value, weigh(one)) for one, own in told for value in own]
     pairs = sorted((value, weight) for value, weight in pairs if weight)
     head = (formula.name, formula.kind, "ns", formula.formula)
     if not pairs:
@@ -159,20 +185,23 @@ def _figure(formula: Formula, dialect: Dialect, counted: Sequence[Answer], value
     mean = Fraction(sum(value * weight for value, weight in pairs)) / n
     variance = Fraction(sum(value * value * weight for value, weight in pairs)) - mean * mean * n
     std = math.sqrt(variance / (n - dialect.ddof)) if n > dialect.ddof else 0.0
-    told = tuple((q, float(METHODS[dialect.method](pairs, n, q))) for q in dialect.percentiles)
-    return Figure(*head, n, float(mean), std, float(pairs[0][0]), float(pairs[-1][0]), told)
+    grid = tuple((q, float(METHODS[dialect.method](pairs, n, q))) for q in dialect.percentiles)
+    return Figure(*head, n, float(mean), std, float(pairs[0][0]), float(pairs[-1][0]), grid)
 
 
 def _goodput(
     objectives: Objectives | None,
     slo: Slo,
-    values: Mapping[str, list[list[Exact]]],
+    known: Mapping[str, Values | None],
     counted: Sequence[Answer],
-    found: Sequence[Answer],
+    course: Course,
 ) -> dict[str, float | int | None] | None:
     if objectives is None:
         return None
     limits = {name: limit for field, name in objectives.names.items() if (limit := getattr(slo, field)) is not None}
+    values = {name: own for name in limits if (own := known[name]) is not None}
+    if len(values) < len(limits):
+        return None
     if objectives.missing == "zipped":
         columns = [[value for own in values[name] for value in own] for name in limits]
         rows: list[Sequence[Exact | None]] = list(zip(*columns, strict=False))
@@ -183,7 +212,7 @@ def _goodput(
         all(absent if value is None else value <= limit for value, limit in zip(row, limits.values(), strict=True))
         for row in rows
     )
-    window = objectives.over(counted, found)
+    window = objectives.over(counted, course)
     return {"n_good": n_good, "requests_per_s": float(Fraction(n_good * 10**9, window)) if window else None}
 
 

@@ -102,9 +102,11 @@ def _verdict(one: Answer, slo: Slo) -> str:
     chunks = one.chunks
     if not chunks or (one.start_ns is None and (slo.ttft_ns, slo.e2e_ns) != (None, None)):
         return "unknown"
+    if slo.gap_ns is not None and one.n_tokens is None:
+        return "unknown"
     first, last = chunks[0].at_ns, chunks[-1].at_ns
     asked = [(one.since_start(first), slo.ttft_ns, 1), (one.since_start(last), slo.e2e_ns, 1)]
-    asked.append((last - first, slo.gap_ns, one.n_tokens - 1))
+    asked.append((last - first, slo.gap_ns, (one.n_tokens or 1) - 1))
     late = any(took is not None and limit is not None and took > limit * times for took, limit, times in asked)
     return "late" if late else "good"
 
@@ -125,7 +127,7 @@ def fluidity(found: Sequence[Answer], slo: Slo) -> Fluidity | None:
 
 def _deadlines(one: Answer, ttft_ns: int, gap_ns: int) -> tuple[int, int]:
     """Deadlines missed, and deadlines there were."""
-    moments = [chunk.at_ns for chunk in one.chunks for _ in range(chunk.n_tokens)]
+    moments = [chunk.at_ns for chunk, size in zip(one.chunks, one.sizes or (), strict=False) for _ in range(size)]
     if one.outcome != "ended" or one.start_ns is None or not moments:
         return 0, 0
     missed = total = slack = 0

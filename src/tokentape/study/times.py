@@ -15,7 +15,7 @@ What cannot be told is None.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,7 @@ __all__ = [
     "run_gaps_ns",
     "run_steps",
     "runs_of",
+    "runs_tokens_per_s",
     "step_times_ns",
     "tape_tokens_per_s",
     "token_gaps_ns",
@@ -170,8 +171,13 @@ def run_steps(tape: Tape) -> list[Columns]:
 
 def tape_tokens_per_s(tape: Tape) -> float | None:
     """Decode tokens/s over all runs: their tokens over the sum of their spans."""
+    return runs_tokens_per_s(runs_of(tape))
+
+
+def runs_tokens_per_s(groups: Iterable[Sequence[Trace]]) -> float | None:
+    """The same of traces that :func:`runs_of` has put together."""
     tokens, span = 0, 0
-    for group in runs_of(tape):
+    for group in groups:
         times = [t for trace in group if (t := token_times_ns(trace))]
         if times:
             tokens += sum(len(t) - 1 for t in times)
