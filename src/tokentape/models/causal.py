@@ -15,6 +15,7 @@ from tokentape.errors import ModelError, PromptError, UsageError
 from tokentape.models.architecture import check_causal, positions_of, positions_reason
 from tokentape.models.failures import Attempt, out_of_memory, translated
 from tokentape.models.loading import Place
+from tokentape.models.parallel import sharded, sharded_options
 from tokentape.models.pieces import Pieces, pieces_of
 from tokentape.models.runtime import (
     memory_bytes,
@@ -183,13 +184,14 @@ def load(
     attn_implementation: str | None = None,
     trust_remote_code: bool = False,
     random_weights: int | None = None,
+    tp_plan: str | None = None,
 ) -> CausalModel:
     """Load a causal language model.
 
     ``name`` is ``"demo"`` (the model that ships with the package), a hub id, ``id@revision``, a folder, or a
     config.json; a configuration without weights needs ``random_weights``, the seed from which they are drawn. ``dtype``
     is ``auto`` (as saved), float32, bfloat16 or float16; ``device`` is ``auto`` (CUDA, MPS, CPU), cpu, cuda, cuda:1,
-    mps.
+    mps. ``tp_plan`` ``"auto"`` loads this rank's part of the model, in a process that ``torchrun`` started.
 
     Raises UsageError for what contradicts itself or does not exist, ModelError for a model that cannot be recorded,
     OutOfMemory, Unreachable for what is neither cached nor reachable, MissingExtra for a package or device that is
@@ -206,6 +208,8 @@ def load(
     options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
+    if tp_plan is not None:
+        options |= sharded_options(config, place.name, tp_plan, torch_device)
     auto = transformers.AutoModelForCausalLM
     tokenizer = _read_tokenizer(place, attempt, trust_remote_code)
     if random_weights is None:
@@ -302,7 +306,8 @@ def _read_weights(auto: Any, config: Any, place: Place, attempt: Attempt, dtype:
     torch = require_torch()
     device, size = attempt.device, sum(p.stat().st_size for p in place.weight_files)
     attempt = replace(attempt, doing="reading its weights", needed_bytes=size or None)
-    if device.type != "cpu" and _direct_to_device():
+    parts = _parts(options)
+    if device.type != "cpu" and _direct_to_device() and not parts:
         options = {**options, "device_map": {"": device}}
     with translated(attempt), quiet(progress=size >= BIG_BYTES), torch.no_grad():
         model, report = auto.from_pretrained(
@@ -316,9 +321,14 @@ def _read_weights(auto: Any, config: Any, place: Place, attempt: Attempt, dtype:
             **options,
         )
         _check_report(place.name, report, type(model).__name__)
-        if getattr(model, "hf_quantizer", None) is None:
+        if getattr(model, "hf_quantizer", None) is None and not parts:
             model.to(device)
     return model
+
+
+def _parts(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of the options that ask for a part of the model."""
+    return {name: options[name] for name in ("distributed_config", "tp_plan") if name in options}
 
 
 def _direct_to_device() -> bool:
@@ -352,7 +362,9 @@ def _check_report(name: str, report: dict[str, Any], architecture: str) -> None:
 
 def _draw_weights(auto: Any, config: Any, seed: int, attempt: Attempt, dtype: Any, options: dict[str, Any]) -> Any:
     torch = require_torch()
-    device = attempt.device
+    parts = _parts(options)
+    options = {name: value for name, value in options.items() if name not in parts}
+    device = attempt.device if not parts else torch.device("cpu")  # the whole may be too large for a device
     if dtype == "auto":
         dtype = config.dtype or config.get_text_config(decoder=True).dtype or torch.float32
     attempt = replace(attempt, doing="drawing random weights")
@@ -370,4 +382,5 @@ def _draw_weights(auto: Any, config: Any, seed: int, attempt: Attempt, dtype: An
     with translated(attempt), quiet(), torch.no_grad(), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
         with torch.device(device):
-            return auto.from_config(config, dtype=dtype, **options)
+            model = auto.from_config(config, dtype=dtype, **options)
+        return sharded(model, config, dtype, parts) if parts else model

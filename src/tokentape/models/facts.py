@@ -18,6 +18,7 @@ from typing import Any
 from tokentape.clock import HostClock
 from tokentape.data.setting import Setting
 from tokentape.models.causal import CausalModel
+from tokentape.models.parallel import here, whole
 from tokentape.models.runtime import require_torch
 
 __all__ = ["setting_of", "tokenizer_hash", "weights_hash"]
@@ -80,7 +81,14 @@ def _model_facts(module: Any, loaded: CausalModel | None) -> dict[str, Any]:
         "quantization": None if method is None else str(getattr(method, "value", method)),
         "attn_implementation": getattr(config, "_attn_implementation", None),
         "config": _configuration(config),
+        **_parts_facts(module),
     }
+
+
+def _parts_facts(module: Any) -> dict[str, Any]:
+    """Among how many ranks the model is shared out, where it is: its figures and its times are of that many."""
+    n_ranks = getattr(module, "_tp_size", None)
+    return {} if n_ranks in (None, 1) else {"tensor_parallel": n_ranks}
 
 
 def _configuration(config: Any) -> dict[str, Any] | None:
@@ -130,7 +138,7 @@ def _tensors(module: Any) -> Iterator[tuple[str, Any]]:
     for name, tensor in module.state_dict().items():
         if not hasattr(tensor, "data_ptr"):
             continue
-        key = (tensor.data_ptr(), tensor.shape) if not tensor.is_meta else (name,)
+        key = (here(tensor).data_ptr(), tensor.shape) if not tensor.is_meta else (name,)
         if key not in seen:
             seen.add(key)
             yield name, tensor.detach()
@@ -138,7 +146,7 @@ def _tensors(module: Any) -> Iterator[tuple[str, Any]]:
 
 def _values(tensor: Any, sampled: bool) -> Any:
     torch = require_torch()
-    flat = tensor.reshape(-1)
+    flat = whole(tensor).reshape(-1)
     if sampled and flat.numel() > SAMPLE:
         flat = flat[:: flat.numel() // SAMPLE]
     return memoryview(flat.contiguous().cpu().view(torch.uint8).numpy())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,15 @@ from tokentape.tasks.score_resume import Earlier, earlier
 from tokentape.tasks.score_windows import check_window
 
 if TYPE_CHECKING:
+    from tokentape.clock import Clock
+    from tokentape.data.setting import Setting
     from tokentape.models.causal import CausalModel
+    from tokentape.recorder.tick import LiveRun, Probe
     from tokentape.sources.local import LocalSource
+    from tokentape.tasks.score_encoding import Encoded
     from tokentape.tasks.scoring import Scorer
 
-__all__ = ["Asked", "Progress", "carry_out", "score"]
+__all__ = ["Asked", "Keeping", "Progress", "carry_out", "score", "scorer_of", "still_to_do"]
 
 UNBOUND_WINDOW = 2048
 """Tokens read at a time by a model that neither its positions nor its tokenizer bound, as lm-evaluation-harness has it."""
@@ -130,6 +134,8 @@ def carry_out(
     observer: Callable[[Progress], None] | None = None,
 ) -> Tape:
     """:func:`score`, with a source that is loaded once it is known that texts, options and path will do."""
+    from tokentape.recorder.probes import tier
+
     asked.check()
     place = None if path is None else Path(path)
     plan = asked.plan(documents, bos)
@@ -139,74 +145,93 @@ def carry_out(
         before.check_setting(source.setting(), "score")
         if before.complete:
             return open_tape(before.path)
-    session = _Session(source, documents, asked, bos)
-    return session.run(place, plan, before, overwrite=overwrite, text=text, observer=observer)
+    scorer, encoded = scorer_of(source, documents, asked, bos)
+    todo = still_to_do(encoded, before)
 
-
-class _Session:
-    """One call of :func:`score`: documents encoded, batches read, a tape."""
-
-    def __init__(self, source: LocalSource, documents: Sequence[Document], asked: Asked, bos: bool | None) -> None:
-        from tokentape.tasks.score_encoding import encoded, opening_of
-        from tokentape.tasks.scoring import Measure, Scorer
-
-        causal = source.causal
-        opening = opening_of(causal, asked.first)
-        window = asked.window or _window_of(causal)
-        causal.check_length(window, 0)
-        check_window(window, asked.stride)
-        self.source = source
-        self.measure = Measure(
-            window=window,
-            stride=asked.stride or window,
-            candidates=asked.candidates if asked.distribution else None,
-            batch_tokens=asked.batch_tokens or BATCH_TOKENS.get(causal.device.type, BATCH_TOKENS["cpu"]),
-        )
-        self.encoded = [encoded(causal, one, i, opening, bos) for i, one in enumerate(documents)]
-        facts = {"first": opening.first, "window": window, "stride": self.measure.stride}
-        self.scorer: Scorer = Scorer(source, self.measure, facts)
-
-    def run(
-        self,
-        path: Path | None,
-        plan: dict[str, Any],
-        before: Earlier | None,
-        *,
-        overwrite: bool,
-        text: bool,
-        observer: Callable[[Progress], None] | None,
-    ) -> Tape:
-        from tokentape.recorder.probes import tier
-        from tokentape.recorder.recorder import Recorder
-        from tokentape.recorder.run import drive
+    def runs() -> Iterator[tuple[Sequence[Encoded], LiveRun]]:
         from tokentape.tasks.scoring import batches
 
-        clock = self.source.clock
-        origin = clock.mark() if before is None else before.origin(clock)
-        done = before.done if before is not None else frozenset()
+        for batch in batches(todo, scorer.measure, pads=scorer.pads):
+            yield batch, scorer.start(batch)
+
+    kept = Keeping(place, plan, before, overwrite=overwrite, text=text, observer=observer)
+    return kept.of(source.setting(), source.clock, tier("timing"), runs(), todo, len(encoded))
+
+
+def scorer_of(
+    source: LocalSource, documents: Sequence[Document], asked: Asked, bos: bool | None
+) -> tuple[Scorer, list[Encoded]]:
+    """What scores, and the documents as ids. Raises PromptError and UsageError for what the model cannot read so."""
+    from tokentape.tasks.score_encoding import encoded, opening_of
+    from tokentape.tasks.scoring import Measure, Scorer
+
+    causal = source.causal
+    opening = opening_of(causal, asked.first)
+    window = asked.window or _window_of(causal)
+    causal.check_length(window, 0)
+    check_window(window, asked.stride)
+    measure = Measure(
+        window=window,
+        stride=asked.stride or window,
+        candidates=asked.candidates if asked.distribution else None,
+        batch_tokens=asked.batch_tokens or BATCH_TOKENS.get(causal.device.type, BATCH_TOKENS["cpu"]),
+    )
+    facts = {"first": opening.first, "window": window, "stride": measure.stride}
+    return Scorer(source, measure, facts), [encoded(causal, one, i, opening, bos) for i, one in enumerate(documents)]
+
+
+def still_to_do(encoded: Sequence[Encoded], before: Earlier | None) -> list[Encoded]:
+    """The documents that an earlier call has not scored."""
+    return [one for one in encoded if before is None or one.index not in before.done]
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """Where scores are kept, and as what: at ``path`` under the note ``plan``, behind those of ``before``."""
+
+    path: Path | None
+    plan: dict[str, Any]
+    before: Earlier | None
+    overwrite: bool = False
+    text: bool = True
+    observer: Callable[[Progress], None] | None = None
+
+    def of(
+        self,
+        setting: Setting,
+        clock: Clock,
+        probes: Sequence[Probe],
+        runs: Iterator[tuple[Sequence[Encoded], LiveRun]],
+        todo: Sequence[Encoded],
+        n_all: int,
+    ) -> Tape:
+        """The tape of ``runs``, each of which scores some documents of ``todo``; ``n_all`` there are with those done before."""
+        from tokentape.recorder.recorder import Recorder
+        from tokentape.recorder.run import drive
+
+        before = self.before
         recorder = Recorder(
-            path,
-            self.source.setting(),
-            tier("timing"),
+            self.path,
+            setting,
+            probes,
             clock,
-            origin=origin,
-            notes={NOTE: plan},
-            overwrite=overwrite,
-            text=text,
+            origin=clock.mark() if before is None else before.origin(clock),
+            notes={NOTE: self.plan},
+            overwrite=self.overwrite,
+            text=self.text,
             writer=None if before is None else before.writer(),
         )
-        todo = [one for one in self.encoded if one.index not in done]
         sizes = [len(one.ids) - one.n_given for one in todo]
-        told = Progress(len(done), len(self.encoded), 0, sum(sizes), None)
+        told = Progress(n_all - len(todo), n_all, 0, sum(sizes), None)
         began = time.monotonic()
         with recorder:
-            for batch in batches(todo, self.measure, pads=self.scorer.pads):
-                drive(recorder, self.scorer.start(batch))
+            for batch, live in runs:
+                drive(recorder, live)
                 n_tokens = told.tokens_done + sum(len(one.ids) - one.n_given for one in batch)
                 left_s = (time.monotonic() - began) * (told.tokens_all / n_tokens - 1)
                 told = replace(told, n_done=told.n_done + len(batch), tokens_done=n_tokens, left_s=left_s)
-                if observer is not None:
-                    observer(told)
+                if self.observer is not None:
+                    self.observer(told)
         return recorder.tape
 
 

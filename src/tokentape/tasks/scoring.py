@@ -66,8 +66,8 @@ class Scorer:
     def __init__(self, source: LocalSource, measure: Measure, facts: Mapping[str, Any]) -> None:
         self._causal = source.causal
         self._clock = source.clock
-        self._measure = measure
-        self._facts = dict(facts)
+        self.measure = measure
+        self.facts = dict(facts)
         self._head = head_of(source.causal.model)
         self._reduce = None if measure.candidates is None else Reducer(measure.candidates)
 
@@ -79,14 +79,14 @@ class Scorer:
     def start(self, batch: Sequence[Encoded]) -> LiveRun:
         """A run over some documents, to be driven by a recorder."""
         start = self._clock.mark()
-        plan = [windows(len(one.ids), one.n_given, self._measure.window, self._measure.stride) for one in batch]
+        plan = [windows(len(one.ids), one.n_given, self.measure.window, self.measure.stride) for one in batch]
         heads = [TraceHead(row, one.n_given, one.ids[: one.n_given], one.given_text) for row, one in enumerate(batch)]
         documents = [
             {**_facts(one), "n_windows": len(found), "n_cut": found[0].start}
             for one, found in zip(batch, plan, strict=True)
         ]
         return LiveRun(
-            run=Run(tuple(heads), {NOTE: {**self._facts, "documents": documents}}),
+            run=Run(tuple(heads), {NOTE: {**self.facts, "documents": documents}}),
             start=start,
             ticks=self._ticks(batch, plan),
             finish_reasons=lambda: [GIVEN] * len(batch),
@@ -111,7 +111,7 @@ class Scorer:
         for row, window in listed:
             width = max([window.n_read, *(other.n_read for _, other in some)])
             alike = self._head.pads or all(other.n_read == window.n_read for _, other in some)
-            if some and not (alike and (len(some) + 1) * width <= self._measure.batch_tokens):
+            if some and not (alike and (len(some) + 1) * width <= self.measure.batch_tokens):
                 yield some
                 some = []
             some.append((row, window))
