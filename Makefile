@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export PIP_NO_INPUT ?= 1
 export PIP_ROOT_USER_ACTION ?= ignore
 
-.PHONY: help env demo test check lint format web web-check card docs-reference docs screenshots bench clean
+.PHONY: help env demo test check lint format web web-check serve-env llama-env test-real card docs-reference docs screenshots bench clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-16s%s\n", $$1, $$2 }'
@@ -78,6 +78,41 @@ web-check: $(WEB)  ## types and tests of the page, and that the committed bundle
 	  echo "error: src/tokentape/views/static is not what web/ gives" >&2; \
 	  echo "fix:   make web, and commit what it writes" >&2; \
 	  exit 1; }
+
+# The servers that tests/real starts, each in an environment of its own. Without them those tests are skipped.
+SERVE := build/serve-venv
+LLAMA := build/llama-venv
+LLAMA_CPP_PYTHON := 0.3.36
+
+serve-env: $(SERVE)/.tokentape  ## transformers serve, for tests/real
+llama-env: $(LLAMA)/bin/llama-server  ## llama.cpp's server, for tests/real: some five minutes of compiling (needs g++)
+
+$(SERVE)/.tokentape: constraints.txt tests/real/requirements-serve.txt
+	$(PYTHON) -m venv --clear $(SERVE)
+	$(SERVE)/bin/python -m pip install --quiet --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(SERVE)/bin/python -m pip install --quiet --constraint constraints.txt --requirement tests/real/requirements-serve.txt
+	@touch $@
+
+# No curl, no OpenSSL, no page, no OpenMP: what a server on this machine's loopback does without is not compiled.
+LLAMA_OPTIONS := -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF \
+  -DLLAMA_BUILD_TOOLS=ON -DLLAMA_BUILD_SERVER=ON -DLLAMA_BUILD_UI=OFF -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF \
+  -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=OFF -DGGML_CCACHE=OFF -DCMAKE_BUILD_TYPE=Release -DCMAKE_CXX_FLAGS_RELEASE=-O1
+
+$(LLAMA)/bin/llama-server: tests/real/requirements-llama.txt
+	$(PYTHON) -m venv --clear $(LLAMA)
+	$(LLAMA)/bin/python -m pip install --quiet --requirement tests/real/requirements-llama.txt
+	rm -rf build/llama-source build/llama-build
+	$(LLAMA)/bin/python -m pip download --quiet --no-deps --no-binary :all: --no-build-isolation --dest build/llama-source \
+	  llama-cpp-python==$(LLAMA_CPP_PYTHON)
+	tar -xzf build/llama-source/llama_cpp_python-$(LLAMA_CPP_PYTHON).tar.gz -C build/llama-source --strip-components=1
+	PATH="$(CURDIR)/$(LLAMA)/bin:$$PATH" cmake -S build/llama-source/vendor/llama.cpp -B build/llama-build -G Ninja \
+	  $(LLAMA_OPTIONS) >build/llama-configure.log
+	PATH="$(CURDIR)/$(LLAMA)/bin:$$PATH" nice -n 5 cmake --build build/llama-build --target llama-server >build/llama-build.log
+	cp build/llama-build/bin/llama-server $@
+	rm -rf build/llama-source build/llama-build
+
+test-real: $(STAMP) serve-env llama-env  ## the tests that start real servers
+	TOKENTAPE_REAL_SERVERS=required $(BIN)/python -m pytest tests/real
 
 card: $(STAMP)  ## measure the demo model against its world, as its card says
 	$(BIN)/python tools/evaluate_demo.py
