@@ -1,0 +1,1 @@
+"""What a continuous-batching server would do with a stream of requests, told without running one."""
