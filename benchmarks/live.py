@@ -57,7 +57,7 @@ def add_block(writer: TapeWriter, first: int, n: int) -> None:
     }
     columns = [known.get(column.name) for column in STEP_COLUMNS]
     ids = [i % 2000 for i in steps]
-    token = ([1 + i for i in steps], list(steps), ids, -0.5, 1.5, 1, None, 0, 0, None, None, None)
+    token = ([1 + i for i in steps], list(steps), ids, -0.5, 1.5, 1, None, 0, 0, None, None, None, None)
     candidates = [[(i, -0.5 - i) for i in range(5)]] * n
     draft = Draft()
     draft.add(n, columns, DraftTokens(n, 0, token, [b" tok%d" % i for i in ids], candidates))

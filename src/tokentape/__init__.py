@@ -29,14 +29,18 @@ if TYPE_CHECKING:
     from tokentape.experiment.sweep import sweep
     from tokentape.explain.explaining import explain, replay
     from tokentape.exports.exporting import export
+    from tokentape.imports.importing import import_results
+    from tokentape.load.loading import load
     from tokentape.recorder.run import record
     from tokentape.sources.attach import recording
+    from tokentape.sources.endpoint.source import EndpointSource, endpoint
     from tokentape.sources.local import LocalSource, local
     from tokentape.sources.scripted import Line, ScriptedSource
     from tokentape.study.compare import compare
     from tokentape.study.cost.prediction import predict
     from tokentape.study.law.laws import Law, fit
     from tokentape.study.metrics import metrics, summary
+    from tokentape.study.simulate.simulation import simulate
     from tokentape.study.slo import Slo
     from tokentape.tasks.answer import answer
     from tokentape.tasks.classify import classify
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Contrast": "tokentape.control.guidance.contrast",
     "Direction": "tokentape.control.guidance.direction",
+    "EndpointSource": "tokentape.sources.endpoint.source",
     "Explanation": "tokentape.data.explanation",
     "FakeClock": "tokentape.clock",
     "Grammar": "tokentape.control.grammar.grammar",
@@ -68,9 +73,12 @@ _HOMES = {
     "answer": "tokentape.tasks.answer:answer",
     "classify": "tokentape.tasks.classify:classify",
     "compare": "tokentape.study.compare",
+    "endpoint": "tokentape.sources.endpoint.source:endpoint",
     "explain": "tokentape.explain.explaining:explain",
     "export": "tokentape.exports.exporting",
     "fit": "tokentape.study.law.laws",
+    "import_results": "tokentape.imports.importing",
+    "load": "tokentape.load.loading:load",
     "local": "tokentape.sources.local",
     "metrics": "tokentape.study.metrics",
     "notebook": "tokentape.views.notebook",
@@ -81,6 +89,7 @@ _HOMES = {
     "recording": "tokentape.sources.attach",
     "steering_direction": "tokentape.control.guidance.direction",
     "score": "tokentape.tasks.score:score",
+    "simulate": "tokentape.study.simulate.simulation:simulate",
     "summary": "tokentape.study.metrics",
     "sweep": "tokentape.experiment.sweep",
     "translate": "tokentape.tasks.translate:translate",
@@ -90,6 +99,7 @@ _HOMES = {
 __all__ = [
     "Contrast",
     "Direction",
+    "EndpointSource",
     "Explanation",
     "FakeClock",
     "Grammar",
@@ -110,9 +120,12 @@ __all__ = [
     "answer",
     "classify",
     "compare",
+    "endpoint",
     "explain",
     "export",
     "fit",
+    "import_results",
+    "load",
     "local",
     "metrics",
     "notebook",
@@ -122,6 +135,7 @@ __all__ = [
     "recording",
     "replay",
     "score",
+    "simulate",
     "steering_direction",
     "summary",
     "sweep",

@@ -65,6 +65,8 @@ export interface TapePart {
   /** How vocabulary entries are drawn that stand alone (candidates, overruled tokens), by id. */
   pieces: Record<string, string>;
   overview: Overview;
+  /** Of a tape of requests to a server. */
+  requests?: RequestsPart;
   cost: Maybe<CostPart>;
   provenance: Provenance;
   /** What stands in the place of a comparison, for which there is nothing to compare with. */
@@ -182,7 +184,7 @@ export interface Link {
 }
 
 export const PARTS = [
-  "overview", "tokens", "time", "distribution", "attention", "layers", "cost", "compare", "provenance",
+  "overview", "tokens", "time", "distribution", "attention", "layers", "cost", "compare", "provenance", "requests",
 ] as const;
 export type PartName = (typeof PARTS)[number];
 
@@ -235,6 +237,31 @@ export interface Overview {
   findings: { text: Message; link: Link }[];
   /** The command that made the tape; null where no command did. */
   command: string | null;
+}
+
+/** Columns of one entry a request, in the order in which they were sent. */
+export interface RequestsPart {
+  caption: Message;
+  /** The time axis of all charts. */
+  span_ns: [number, number];
+  /** The first sequence that answered it. */
+  trace: number[];
+  sent_ns: number[];
+  ttft_ns: Values;
+  ttft_due_ns: Values;
+  e2e_ns: Values;
+  tokens: Values;
+  label: (string | null)[];
+  fault: (string | null)[];
+  /** How long it took until its fault. */
+  fault_ns: Values;
+  /** How it ended: an index of `ends`. */
+  end: number[];
+  ends: Message[];
+  figures: Figure[];
+  /** What changed over time beside them, that of the tape itself first. */
+  courses: { name: string | Message; caption: Message; at_ns: number[]; values: Values }[];
+  left_out: Message | null;
 }
 
 export interface Provenance {

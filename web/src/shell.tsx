@@ -20,6 +20,7 @@ import { LawPart } from "./parts/law";
 import { LayersPart } from "./parts/layers";
 import { OverviewPart } from "./parts/overview";
 import { ProvenancePart } from "./parts/provenance";
+import { RequestsPart } from "./parts/requests";
 import { TimePart } from "./parts/time";
 import { TokensPart } from "./parts/tokens";
 import { printing } from "./print";
@@ -32,7 +33,7 @@ type Shown = PartName | "law" | "folder";
 
 const COMPONENTS: Record<Shown, ComponentType> = {
   overview: OverviewPart, tokens: TokensPart, time: TimePart, distribution: DistributionPart, attention: AttentionPart,
-  layers: LayersPart, cost: CostPart, compare: ComparePart, provenance: ProvenancePart, law: LawPart, folder: FolderPart,
+  layers: LayersPart, cost: CostPart, compare: ComparePart, provenance: ProvenancePart, requests: RequestsPart, law: LawPart, folder: FolderPart,
 };
 /** Parts beside which the selected token is told about. */
 const BESIDE: readonly Shown[] = ["tokens", "time", "distribution", "attention", "layers"];
@@ -67,7 +68,7 @@ export function Shell() {
 
 /** The parts that a document can have: all nine of a tape, else what it is about. */
 export function partsOf(page: PageDocument): readonly Shown[] {
-  return page.tape ? PARTS : [page.folder ? "folder" : page.law ? "law" : "compare"];
+  return page.tape ? PARTS.filter((one) => one !== "requests" || page.tape!.requests) : [page.folder ? "folder" : page.law ? "law" : "compare"];
 }
 
 function Part({ name, single }: { name: Shown; single: boolean }) {
@@ -165,7 +166,7 @@ function Tabs({ parts, now }: { parts: readonly Shown[]; now: Shown }) {
     const n = parts.length, to = walked(event, parts.indexOf(now), n);
     if (to === undefined || event.key.startsWith("Page")) return;
     event.preventDefault();
-    part.value = PARTS[(to + n) % n]!;
+    part.value = parts[(to + n) % n] as PartName;
     document.getElementById(`tab-${part.value}`)?.focus();
   };
   return (

@@ -13,10 +13,12 @@ import click
 from click.core import ParameterSource
 
 from tokentape.cli.completion import complete_tapes
+from tokentape.cli.explain_many import explain_many, means_many, set_threads
 from tokentape.cli.explain_more import evaluate, reading, report_reading
 from tokentape.cli.output import document, json_option, print_document, print_lines
+from tokentape.cli.ray_options import RAY_OPTIONS
 from tokentape.cli.replaying import checked_replay, loaded_model, model_options, progress_line, uncollected
-from tokentape.cli.sections import SectionedCommand, in_section
+from tokentape.cli.sections import SectionedCommand, in_section, with_all
 from tokentape.cli.sequences import chosen_sequences
 from tokentape.errors import UsageError
 
@@ -38,6 +40,7 @@ Examples:
   tokentape explain cat.tape --against floor             # why mat and not floor?
   tokentape explain cat.tape --span 0..4 --by word       # some steps as one answer, its sources words
   tokentape explain cat.tape --all --method attn_lrp
+  tokentape explain corpus.tape --ray --ray-workers 8    # every sequence, shared among workers
   tokentape explain cat.tape --attention --all           # where it looked before each token
   tokentape explain cat.tape --lens                      # what each layer would have said
   tokentape explain cat.tape --evaluate                  # which method tells the truth about this tape?
@@ -64,6 +67,7 @@ _answer = partial(in_section, "Answer")
 @click.command("explain", cls=SectionedCommand, epilog=EPILOG)
 @click.argument("file", type=click.Path(path_type=Path), shell_complete=complete_tapes)
 @_target("--trace", type=int, default=0, show_default=True, metavar="N", help="The sequence.")
+@_target("--every-trace", is_flag=True, help="Every sequence, each by itself.")
 @_target("--step", type=int, metavar="N", help="The step whose token is asked about; the first unless given.")
 @_target("--position", type=int, metavar="P", help="The same by the token's position, as `show` lists it.")
 @_target("--span", metavar="A..B", help="Tokens of these steps, as one answer.")
@@ -87,6 +91,8 @@ _answer = partial(in_section, "Answer")
 @_answer("--lens", is_flag=True, help="What each layer would have said: the logit lens.")
 @_answer("--direct", is_flag=True, help="What each block's attention, heads and perceptron added to the value.")
 @model_options
+@in_section("Model", "--threads", type=click.IntRange(min=1), metavar="N", help="Threads of torch on the CPU.")
+@with_all(*RAY_OPTIONS)
 @json_option
 def command(file: Path, as_json: bool, **given: Any) -> None:
     """Say why the tokens of FILE were chosen: what each rests on.
@@ -103,6 +109,10 @@ def command(file: Path, as_json: bool, **given: Any) -> None:
     from tokentape.data.explanation import Explanation
     from tokentape.data.tape import open_tape
 
+    set_threads(given)
+    if means_many(given):
+        explain_many(file, lambda trace: _asked(trace, given), given, as_json=as_json)
+        return
     other = next((name for name in OTHER_ANSWERS if given[name]), None)
     if other is not None:
         _refuse_idle_options(other)

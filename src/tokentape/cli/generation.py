@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tokentape.errors import UnsupportedDecoding, UsageError
-from tokentape.sources.options import check_options
+from tokentape.sources.option_checks import check_options
 
 __all__ = ["flag_of", "generation_options", "parse_pairs"]
 

@@ -18,6 +18,7 @@ __all__ = ["print_metrics", "print_series"]
 def print_series(tape: Tape, names: str, rows: int | None, traces: Sequence[int] | None, *, as_json: bool) -> None:
     """The series of a comma-separated list of names; ``list`` says what there is."""
     from tokentape.study.series import SERIES, series_named
+    from tokentape.study.served import courses_named, courses_of
     from tokentape.views.screen import Screen
     from tokentape.views.series_text import series_document, series_list, series_table
 
@@ -25,18 +26,20 @@ def print_series(tape: Tape, names: str, rows: int | None, traces: Sequence[int]
     screen = Screen.of(sys.stdout)
     if asked == ["list"]:
         listed = [{k: v for k, v in asdict(one).items() if k != "of"} for one in SERIES.values()]
-        print_document(document("show", series=listed)) if as_json else print_lines(series_list(screen))
+        known = courses_of(tape)
+        print_document(document("show", series=listed)) if as_json else print_lines(series_list(screen, known))
         return
-    series = series_named(asked or [names])
+    courses, rest = courses_named(tape, asked)
+    series = series_named(rest or ([] if courses else [names]))
     if as_json:
-        print_document(document("show", **series_document(tape, series, traces=traces)))
+        print_document(document("show", **series_document(tape, series, traces=traces, courses=courses)))
     else:
-        print_lines(series_table(tape, series, screen, rows=rows, traces=traces))
+        print_lines(series_table(tape, series, screen, rows=rows, traces=traces, courses=courses))
 
 
 def print_metrics(tape: Tape, dialect: str | None, objectives: str | None, *, as_json: bool) -> None:
     """The metrics of a tape in one dialect, our own, or (``all``) each beside the others."""
-    from tokentape.study.dialects import DIALECTS
+    from tokentape.study.dialects import OF_SERVERS
     from tokentape.study.metrics import metrics
     from tokentape.study.slo import parse_slo
     from tokentape.views.metrics_text import OWN, comparison_text, metrics_text, reading_text
@@ -46,7 +49,7 @@ def print_metrics(tape: Tape, dialect: str | None, objectives: str | None, *, as
     if dialect == "all":
         if as_json:
             found = {OWN: metrics(tape, slo=slo).as_dict()}
-            found |= {name: metrics(tape, dialect=name, slo=slo).as_dict() for name in DIALECTS}
+            found |= {name: metrics(tape, dialect=name, slo=slo).as_dict() for name in OF_SERVERS}
             print_document(document("show", dialects=found))
         else:
             print_lines(comparison_text(tape, screen, slo))

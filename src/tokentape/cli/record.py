@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tokentape.cli.control_options import biases_of, rules_of, window_of
+from tokentape.cli.endpoint_options import refuse_endpoint
 from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.generation import generation_options
 from tokentape.cli.live_page import live_page
+from tokentape.cli.load_options import refuse_load
 from tokentape.cli.output import document, print_document, print_lines
 from tokentape.cli.preparation import inode, loaded, refuse_taken, tape_place
 from tokentape.cli.prompts import Asked, read_prompt
@@ -30,7 +32,10 @@ from tokentape.errors import UsageError
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
 
-__all__ = ["Plan", "command", "make_plan", "request_of", "source_of"]
+Recording = Callable[[Callable[[Any], None]], "Tape"]
+"""Records a tape, and tells an observer how far it has come."""
+
+__all__ = ["Plan", "Recording", "command", "make_plan", "request_of", "source_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +58,33 @@ class Plan:
 
 
 @click.command("record", cls=SectionedCommand, epilog=EPILOG)
-@click.argument("model")
+@click.argument("model", required=False)
 @click.argument("prompt", nargs=-1)
 @with_options
 @click.pass_context
 def command(ctx: click.Context, /, **given: Any) -> None:
     """Let MODEL continue PROMPT, and record every step and token.
 
-    MODEL is a hub id (also id@revision), a local folder, or demo. PROMPT - reads stdin.
+    MODEL is a hub id (also id@revision), a local folder, or demo. PROMPT - reads stdin. With --endpoint the model is one that
+    somebody else serves, and there is no MODEL: tokentape record --endpoint URL PROMPT.
 
     The continuation goes to stdout, exactly as generated, and one line end; figures and progress go to stderr. Several
     sequences are headed ==> 0 <==, ==> 1 <==, ... Ctrl-C keeps what was recorded; a second one quits at once.
     """
-    plan = make_plan(given)
-    with live_page(plan.path, given) as page:
-        tape, interrupted = _recorded(plan, quiet=given["quiet"] or given["as_json"])
+    if given["endpoint"] is not None:
+        from tokentape.cli.record_endpoint import endpoint_recording
+
+        path, doing, record = endpoint_recording(ctx, given)
+    elif given["tp_plan"] is not None:
+        from tokentape.cli.record_parallel import parallel_recording
+
+        path, doing, record = parallel_recording(ctx, given)
+    else:
+        path, doing, record = _local_recording(given)
+    if record is None:
+        return
+    with live_page(path, given) as page:
+        tape, interrupted = _recorded(path, doing, record, quiet=given["quiet"] or given["as_json"])
         if tape is None:
             click.echo("interrupted; nothing was recorded", err=True)
             if given["as_json"]:
@@ -81,8 +98,20 @@ def command(ctx: click.Context, /, **given: Any) -> None:
             page.stay()
 
 
+def _local_recording(given: dict[str, Any]) -> tuple[Path, str, Recording]:
+    """Where the tape goes, what is done first, and what records it, with a model in this process."""
+    plan = make_plan(given)
+    return plan.path, f"loading {plan.model}", lambda observer: _record(plan, observer)
+
+
 def make_plan(given: dict[str, Any]) -> Plan:
     """Check what was given. Raises UsageError for everything that can be seen without the model."""
+    refuse_endpoint(given)
+    refuse_load(given)
+    if given["model"] is None:
+        raise UsageError(
+            "no model was given", why="something has to continue the prompt", fix='tokentape record demo "The fox"'
+        )
     asked = Asked(
         words=given["prompt"],
         file=given["file"],
@@ -128,20 +157,20 @@ def make_plan(given: dict[str, Any]) -> Plan:
     )
 
 
-def _recorded(plan: Plan, *, quiet: bool) -> tuple[Tape | None, bool]:
+def _recorded(path: Path, doing: str, record: Recording, *, quiet: bool) -> tuple[Tape | None, bool]:
     """The tape, and whether Ctrl-C ended it; no tape where that came before the first step."""
     from tokentape.cli.live import LiveLine
     from tokentape.data.tape import open_tape
 
-    before = inode(plan.path)  # of a tape that is to be overwritten, and stays until there is a new one
-    with LiveLine(f"loading {plan.model}", quiet=quiet) as live, second_interrupt_quits():
+    before = inode(path)  # of a tape that is to be overwritten, and stays until there is a new one
+    with LiveLine(doing, quiet=quiet) as live, second_interrupt_quits():
         try:
-            return _record(plan, live.observe), False
+            return record(live.observe), False
         except KeyboardInterrupt:
-            return (open_tape(plan.path) if inode(plan.path) not in (None, before) else None), True
+            return (open_tape(path) if inode(path) not in (None, before) else None), True
         except Exception:
-            if inode(plan.path) not in (None, before):
-                click.echo(f"what was recorded is in {plan.path} (partial)", err=True)
+            if inode(path) not in (None, before):
+                click.echo(f"what was recorded is in {path} (partial)", err=True)
             raise
 
 

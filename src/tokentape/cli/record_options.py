@@ -9,7 +9,9 @@ import click
 
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.control_options import CONTROL_OPTIONS
+from tokentape.cli.endpoint_options import ENDPOINT_OPTIONS
 from tokentape.cli.live_page import live_options
+from tokentape.cli.load_options import TRAFFIC_OPTIONS
 from tokentape.cli.output import json_option
 from tokentape.cli.report import report_option
 from tokentape.cli.sections import in_section, with_all
@@ -45,6 +47,7 @@ Examples:
   tokentape record ./my-model "A cat, as JSON:" --json-schema cat.json --compact
   tokentape record ./my-model --prompts questions.jsonl --max-new-tokens 200 -o batch.tape
   tokentape record config.json --random-weights 0 --prompt-tokens 512 --ignore-eos --max-new-tokens 64
+  tokentape record --endpoint http://127.0.0.1:8000/v1 "The fox" --max-new-tokens 60
 """
 
 
@@ -84,6 +87,10 @@ MODEL_OPTIONS = [
     _model("--dtype", default="auto", show_default=True, metavar="TYPE", help="auto, float32, bfloat16, float16."),
     *LOAD_OPTIONS,
     _model("--threads", type=click.IntRange(min=1), metavar="N", help="Threads of torch on the CPU."),
+]
+
+_PARALLEL = [
+    _model("--tp-plan", metavar="auto", help="Under torchrun: each rank holds a part of every layer; rank 0 records."),
 ]
 
 _GENERATION = [
@@ -148,5 +155,14 @@ _RECORDING = [
     json_option,
 ]
 
-with_options = with_all(*_PROMPT, *MODEL_OPTIONS, *_GENERATION, *CONTROL_OPTIONS, *_RECORDING)
+with_options = with_all(
+    *_PROMPT,
+    *MODEL_OPTIONS,
+    *_PARALLEL,
+    *ENDPOINT_OPTIONS,
+    *TRAFFIC_OPTIONS,
+    *_GENERATION,
+    *CONTROL_OPTIONS,
+    *_RECORDING,
+)
 """All options of the command."""

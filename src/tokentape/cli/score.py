@@ -16,6 +16,7 @@ from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.output import document, json_option, print_document, print_lines
 from tokentape.cli.preparation import loaded, refuse_taken, tape_place
 from tokentape.cli.prompts import one_text
+from tokentape.cli.ray_options import RAY_OPTIONS, spread_of
 from tokentape.cli.record_options import LOAD_NAMES, MODEL_OPTIONS
 from tokentape.cli.sections import SectionedCommand, in_section, with_all
 from tokentape.cli.status import StatusLine
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from tokentape.data.tape import Tape
     from tokentape.tasks.score import Asked, Progress
     from tokentape.tasks.score_documents import Document
+    from tokentape.tasks.spread.cluster import Spread
 
 __all__ = ["command"]
 
@@ -62,6 +64,7 @@ _OPTIONS = [
     _scoring("--candidates", type=click.IntRange(min=0), default=5, show_default=True, metavar="K", help="How many."),
     _scoring("--batch-tokens", type=_COUNT, metavar="N", help="Tokens read together. Default: 1024, on CUDA 16384."),
     *MODEL_OPTIONS,
+    *RAY_OPTIONS,
     _tape(
         "-o",
         "--output",
@@ -92,6 +95,7 @@ Examples:
   tokentape score demo " the park" --context "Story: Tom went to the park. Question: Where is Tom? Answer:"
   tokentape score ./my-model -f corpus.jsonl -o corpus.tape --jsonl scores.jsonl
   tokentape score ./my-model book.txt --stride 256
+  tokentape score ./my-model -f corpus.jsonl -o corpus.tape --ray --ray-workers 8
   tokentape score --compare ./model-a ./model-b -f book.txt
 
 A TEXT that is the path of a file or folder is read from there; TEXT - reads stdin. The same command with the same -o goes on with
@@ -117,11 +121,12 @@ def command(ctx: click.Context, /, **given: Any) -> None:
     names = ("first", "window", "stride", "distribution", "candidates", "batch_tokens")
     asked = Asked(**{name: given[name] for name in names})
     asked.check()
+    spread = spread_of(given, given["device"])
     tapes: list[Tape] = []
     paths = _places(models, given)
     with second_interrupt_quits():
         for model, path in zip(models, paths, strict=True):
-            tape, interrupted = _scored(model, documents, asked, path, given)
+            tape, interrupted = _scored(model, documents, asked, path, given, spread)
             tapes += [tape] if tape is not None else []
             if interrupted:
                 ctx.exit(_broken_off(tapes, path, given))
@@ -194,15 +199,18 @@ def _places(models: Sequence[str], given: dict[str, Any]) -> list[Path | None]:
 
 
 def _scored(
-    model: str, documents: Sequence[Document], asked: Asked, path: Path | None, given: dict[str, Any]
+    model: str,
+    documents: Sequence[Document],
+    asked: Asked,
+    path: Path | None,
+    given: dict[str, Any],
+    spread: Spread | None,
 ) -> tuple[Tape | None, bool]:
     """The tape, and whether Ctrl-C ended it; no tape where that came before the first document."""
     from tokentape.data.tape import open_tape
-    from tokentape.tasks.score import carry_out
     from tokentape.views.score_text import progress_text
     from tokentape.views.screen import Screen
 
-    load = {**{name: given[name] for name in LOAD_NAMES}, "bos": given["bos"]}
     quiet = given["quiet"] or given["as_json"]
     screen = Screen.of(sys.stderr)
     with StatusLine(f"loading {model}", quiet=quiet) as line:
@@ -210,21 +218,39 @@ def _scored(
         def observe(made: Progress) -> None:
             line.say(progress_text(made.n_done, made.n_all, made.tokens_done, made.left_s, screen))
 
+        keep: dict[str, Any] = {
+            "path": path,
+            "resume": given["resume"] and (path is None or path.exists()),
+            "overwrite": given["overwrite"],
+            "text": given["text"],
+            "observer": observe,
+        }
         try:
-            tape = carry_out(
-                documents,
-                asked,
-                lambda: loaded(model, load, given["threads"]),
-                bos=given["bos"],
-                path=path,
-                resume=given["resume"] and (path is None or path.exists()),
-                overwrite=given["overwrite"],
-                text=given["text"],
-                observer=observe,
-            )
+            tape = _carried_out(model, documents, asked, given, spread, keep)
         except KeyboardInterrupt:
             return (open_tape(path) if path is not None and path.exists() else None), True
     return tape, False
+
+
+def _carried_out(
+    model: str,
+    documents: Sequence[Document],
+    asked: Asked,
+    given: dict[str, Any],
+    spread: Spread | None,
+    keep: dict[str, Any],
+) -> Tape:
+    """The scores, by one process or by many."""
+    load = {name: given[name] for name in LOAD_NAMES}
+    if spread is None:
+        from tokentape.tasks.score import carry_out
+
+        load["bos"] = given["bos"]
+        return carry_out(documents, asked, lambda: loaded(model, load, given["threads"]), bos=given["bos"], **keep)
+    from tokentape.tasks.spread.models import ModelHere
+    from tokentape.tasks.spread.scoring import score_spread
+
+    return score_spread(documents, asked, ModelHere(model, load, given["bos"]), spread, **keep)
 
 
 def _broken_off(tapes: Sequence[Tape], path: Path | None, given: dict[str, Any]) -> int:

@@ -24,7 +24,7 @@ Format: TypeAlias = Literal["perfetto", "otlp", "parquet", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 _COLUMNAR = ("parquet", "csv")
-_TABLES = ("runs", "traces", "steps", "tokens", "relevance")
+_TABLES = ("runs", "traces", "steps", "tokens", "relevance", "exchanges", "scrapes")
 
 
 @dataclass(frozen=True, slots=True)

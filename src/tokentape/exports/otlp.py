@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -22,6 +23,7 @@ import tokentape.exports.otlp_names as names
 from tokentape._version import __version__
 from tokentape.data.schema import KINDS
 from tokentape.errors import UsageError
+from tokentape.study.served import flight_of
 from tokentape.study.times import token_times_ns, ttft_ns
 
 if TYPE_CHECKING:
@@ -119,16 +121,22 @@ class _Request:
         starts, ends = ([self.steps[name][i] for i in self.mine] for name in ("start_ns", "end_ns"))
         start = self.trace.run.start_ns if self.trace.run.start_ns is not None else min(starts, default=0)
         end = self.times[-1] if self.times else max(ends, default=start)
+        passed = self.trace.exchange
+        if passed is not None and passed.ended_ns is not None:  # the answer was over when its stream was
+            end = max(end, passed.ended_ns, *ends)
         model = self.tape.setting.facts.get("model")
-        served = KINDS.index("chunk") in self.steps["kind"]
+        served = KINDS.index("chunk") in self.steps["kind"] or passed is not None
         root = self._span("request", None, f"{names.TEXT_COMPLETION} {model}" if model else names.TEXT_COMPLETION)
         root |= {"kind": _CLIENT if served else _INTERNAL, **self._between(start, end)}
-        root["attributes"] = _attributes(self._asked(text) | self._answered(served) | (self._said() if text else {}))
+        root["attributes"] = _attributes(
+            self._asked(text) | self._answered(served) | self._served() | (self._said() if text else {})
+        )
         if tokens:
             root["events"] = list(self._events(text))
         error = names.ERRORS.get(self.trace.finish_reason)
         if error is not None:
-            root["status"] = {"code": _ERROR, "message": self.trace.finish_reason}
+            fault = None if passed is None else passed.fault
+            root["status"] = {"code": _ERROR, "message": fault or self.trace.finish_reason}
         yield root
         for name, kinds in (("prefill", ("prefill",)), ("decode", ("decode",)), ("stream", ("chunk",))):
             rows = [i for i in self.mine if KINDS[self.steps["kind"][i]] in kinds]
@@ -189,6 +197,38 @@ class _Request:
             names.BATCH: trace.run.n_traces,
         }
 
+    def _served(self) -> dict[str, Any]:
+        """What passed with a server; its own counts take the place of ours."""
+        passed = self.trace.exchange
+        if passed is None:
+            return {}
+        one, lone = flight_of([self.trace]), self.trace.run.n_traces == 1
+        host, port = _server(str(self.tape.setting.facts.get("url") or ""))
+        told: dict[str, Any] = {
+            names.PROVIDER_NAME: str(self.tape.setting.facts.get("engine") or "openai"),
+            names.RESPONSE_MODEL: passed.model,
+            names.RESPONSE_ID: passed.request_id,
+            names.CONVERSATION_ID: passed.conversation,
+            names.USAGE_INPUT_TOKENS: passed.n_prompt if passed.n_prompt is not None else self.trace.n_prompt,
+            names.USAGE_OUTPUT_TOKENS: one.n_tokens if lone else one.n_rows,
+            names.USAGE_CACHE_READ: passed.n_cached,
+            names.USAGE_REASONING: passed.n_reasoning,
+            names.SERVER_ADDRESS: host,
+            names.SERVER_PORT: port,
+            names.HTTP_STATUS: passed.status,
+            names.HTTP_RESEND: passed.attempt - 1 or None,
+            names.LABEL: passed.label,
+            names.FAULT: passed.fault,
+        }
+        if names.ERRORS.get(self.trace.finish_reason) is not None:
+            told[names.ERROR_TYPE] = passed.fault or names.ERRORS[self.trace.finish_reason]
+        times = {
+            names.SCHEDULE_DELAY: one.schedule_delay_ns,
+            names.TTFB: one.ttfb_ns,
+            names.CONNECTING: one.connecting_ns,
+        }
+        return told | {name: None if ns is None else ns / 1e9 for name, ns in times.items()}
+
     def _finish(self) -> str:
         reason = self.trace.finish_reason
         return names.FINISH_REASONS.get(reason) or str(reason)
@@ -217,6 +257,15 @@ class _Request:
                 "name": names.TOKEN_EVENT,
                 "attributes": _attributes(values),
             }
+
+
+def _server(url: str) -> tuple[str | None, int | None]:
+    """Host and port of an address; None for what is none, as a setting is what somebody wrote."""
+    try:
+        address = urlsplit(url)
+        return address.hostname, address.port
+    except ValueError:
+        return None, None
 
 
 def _hash(what: Sequence[Any]) -> str:

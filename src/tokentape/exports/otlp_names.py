@@ -21,6 +21,15 @@ REQUEST_STREAM = "gen_ai.request.stream"
 RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
 RESPONSE_TIME_TO_FIRST_CHUNK = "gen_ai.response.time_to_first_chunk"
 """Seconds from the request to the first chunk."""
+RESPONSE_MODEL = "gen_ai.response.model"
+RESPONSE_ID = "gen_ai.response.id"
+CONVERSATION_ID = "gen_ai.conversation.id"
+USAGE_CACHE_READ = "gen_ai.usage.cache_read.input_tokens"
+USAGE_REASONING = "gen_ai.usage.reasoning.output_tokens"
+SERVER_ADDRESS = "server.address"
+SERVER_PORT = "server.port"
+HTTP_STATUS = "http.response.status_code"
+HTTP_RESEND = "http.request.resend_count"
 USAGE_INPUT_TOKENS = "gen_ai.usage.input_tokens"
 USAGE_OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
 INPUT_MESSAGES = "gen_ai.input.messages"
@@ -59,6 +68,8 @@ FINISH_REASONS: dict[str | None, str] = {
     "grammar": "stop",
     "length": "length",
     "guard": "content_filter",
+    "content_filter": "content_filter",
+    "tool_calls": "tool_call",
     "cornered": "error",
     "interrupted": "error",
     "error": "error",
@@ -77,6 +88,12 @@ BATCH = "tokentape.batch"
 STEPS = "tokentape.steps"
 TOKENS = "tokentape.tokens"
 FINISH_REASON = "tokentape.finish_reason"
+LABEL = "tokentape.label"
+FAULT = "tokentape.fault"
+SCHEDULE_DELAY = "tokentape.schedule_delay"
+TTFB = "tokentape.time_to_first_byte"
+CONNECTING = "tokentape.connect_time"
+"""Seconds, as the conventions have times."""
 FINGERPRINT = "tokentape.fingerprint"
 CONVENTIONS_NAME = "tokentape.conventions"
 TOKEN_EVENT = "tokentape.token"

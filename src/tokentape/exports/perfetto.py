@@ -8,7 +8,7 @@ nanoseconds after the point.
 How long a forward call, the rules, a collection or the device took was measured; where inside their step was not. The
 forward call is drawn from the step's beginning and the rules after it, which is their order; a collection at the end of
 the time in which it ended, device time from the step's beginning, or from the end of the device time before it. The
-names of these tracks say so.
+names of these tracks say so. Requests to a server have tracks of their own kind: :mod:`tokentape.exports.perfetto_served`.
 
 Format: "Trace Event Format", Google, 2016; read by Perfetto's JSON importer.
 """
@@ -26,6 +26,8 @@ import numpy as np
 from tokentape._version import __version__
 from tokentape.data.schema import KINDS
 from tokentape.exports.escaping import escaped
+from tokentape.exports.perfetto_served import served_events
+from tokentape.study.served import is_served
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -73,6 +75,9 @@ def write_perfetto(tape: Tape, traces: Sequence[Trace], file: TextIO, *, text: b
 
 
 def _events(tape: Tape, traces: Sequence[Trace], silent: Set[int]) -> Iterator[Event]:
+    if is_served(tape):
+        yield from served_events(tape, traces, silent, microseconds)
+        return
     model = tape.setting.facts.get("model")
     runs = [list(group) for _, group in groupby(traces, key=lambda trace: trace.run.number)]
     # A thread whose number is that of its process would be taken for its main thread, and the importer

@@ -1,4 +1,4 @@
-"""A tape as tables: runs, traces, steps, tokens, relevance. What the column formats are made from.
+"""A tape as tables: runs, traces, steps, tokens, relevance, exchanges, scrapes. What the column formats are made from.
 
 The columns of steps and tokens are the tape's own (:mod:`tokentape.data.schema`), under the same names.
 """
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tokentape.data.schema import STEP_COLUMNS, TOKEN_COLUMNS, Column
+from tokentape.data.schema import EXCHANGE_COLUMNS, STEP_COLUMNS, TOKEN_COLUMNS, Column
 from tokentape.errors import UsageError
-from tokentape.recorder.wordless import words_left_out
+from tokentape.recorder.wordless import exchange_without_text, words_left_out
 
 if TYPE_CHECKING:
     from tokentape.data.control import RuleHead
+    from tokentape.data.exchange import Exchange, Scrape
     from tokentape.data.explanation import Explanation
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Candidates, Columns, RecordedRun, Trace
@@ -93,7 +94,57 @@ def tables(tape: Tape, traces: Sequence[Trace], *, text: bool, withheld: bool = 
     ]
     if len(tape.explanations):
         makers.append(lambda: _relevance([one for one in tape.explanations if one.trace in numbers], silent))
+    if tape.exchanges:
+        makers.append(lambda: _exchanges([one for run, one in tape.exchanges.items() if run in heads], text))
+    if tape.scrapes:
+        makers.append(lambda: _scrapes(tape.scrapes))
     return makers
+
+
+_WORDS = frozenset({"label", "fault", "stamps", "finish"})
+"""Columns of exchanges that hold one of few words."""
+
+
+def _exchanges(exchanges: Sequence[Exchange], text: bool) -> Table:
+    """What passed with a server, a row a run."""
+    told = exchanges if text else [without for one in exchanges if (without := exchange_without_text(one)) is not None]
+    kinds: dict[str, Kind] = {"json": "json", "text": "text", **_KINDS}
+    fields = tuple(
+        Field(one.name, "string" if one.name in _WORDS else kinds[one.dtype], one.unit, one.meaning)
+        for one in EXCHANGE_COLUMNS
+    )
+    columns: list[list[Any]] = []
+    for one in EXCHANGE_COLUMNS:
+        values = [getattr(passed, one.name) for passed in told]
+        columns.append([None if v is None else _json(dict(v)) for v in values] if one.dtype == "json" else values)
+    return Table("exchanges", len(told), fields, tuple(columns))
+
+
+def _scrapes(scrapes: Sequence[Scrape]) -> Table:
+    """What was read of a server and of its client, a row a value."""
+    fields = (
+        Field("scrape", "int64", "", "number of the reading, in the order in which they were taken"),
+        Field("source", "text", "", "`server`, or `client` with the number of its process"),
+        Field("began_ns", "int64", "ns", "host clock when it was asked for, since the tape's origin"),
+        Field("ended_ns", "int64", "ns", "host clock when the answer was there"),
+        Field("metric", "text", "", "name of what was read, with its labels"),
+        Field("value", "float64", "", "what it was"),
+    )
+    rows = [
+        (number, one.source, one.began_ns, one.ended_ns, name, _double(value))
+        for number, one in enumerate(scrapes)
+        for name, value in one.values.items()
+    ]
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in fields]
+    return Table("scrapes", len(rows), fields, tuple(columns))
+
+
+def _double(value: float) -> float | None:
+    """A number as a double; None where none can hold it."""
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _runs(runs: Sequence[RecordedRun], text: bool, *, withheld: bool) -> Table:

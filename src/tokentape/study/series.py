@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tokentape.errors import UsageError
 from tokentape.study.answers import answer
 from tokentape.study.control import log_weights, overruled
+from tokentape.study.served import flight_of
 from tokentape.study.surprise import perplexity, surprises_nats
 from tokentape.study.times import (
     e2e_ns,
@@ -189,6 +190,23 @@ _column("tokens", "step", "", "tokens that the step gave, all sequences together
 _column("cache", "step", "bytes", "key-value cache and recurrent state; null between readings", "cache_bytes")
 _column("rss", "step", "bytes", "resident memory of the process; null between readings", "rss_bytes")
 _column("device", "step", "bytes", "memory allocated on the device; null between readings", "device_bytes")
+
+
+@_series("read_lag", "step", "ns", "from the arrival of a message's bytes to the return of the read that brought them")
+def _read_lag(trace: Trace) -> Values:
+    return _differences(trace.steps["end_ns"], trace.steps["read_ns"])
+
+
+@_series("parse_lag", "step", "ns", "from the return of that read until the message was understood")
+def _parse_lag(trace: Trace) -> Values:
+    return _differences(trace.steps["read_ns"], trace.steps["parsed_ns"])
+
+
+def _differences(before: Any, after: Any) -> Values:
+    pairs = zip(plain_values(before), plain_values(after), strict=True)
+    return [None if first is None or second is None else second - first for first, second in pairs]
+
+
 # of messages, as a client sees them
 
 
@@ -229,3 +247,25 @@ def _normalised_latency(trace: Trace) -> Values:
 @_series("n_tokens", "trace", "", "tokens of the sequence")
 def _n_tokens(trace: Trace) -> Values:
     return [len(token_steps(trace))]
+
+
+# of a request to a server
+
+
+_OF_REQUESTS = (
+    ("schedule_delay", "how late the request was sent; null where no time was set for it"),
+    ("connecting", "time to connect, TLS included; null on a connection that was open already"),
+    ("ttfb", "from sending the request to the first byte of the answer"),
+    ("ttft_scheduled", "time to first token, from when the request was due"),
+    ("answer_time_scheduled", "from when the request was due to the end of the answer"),
+    ("answer_time", "from sending the request to the end of the answer"),
+)
+
+
+def _of_request(name: str) -> Callable[[Trace], Values]:
+    field = f"{name}_ns"
+    return lambda trace: [getattr(flight_of([trace]), field)]
+
+
+for _name, _meaning in _OF_REQUESTS:
+    _series(_name, "trace", "ns", _meaning)(_of_request(_name))

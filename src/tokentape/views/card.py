@@ -13,11 +13,15 @@ from rich.cells import cell_len
 
 from tokentape.study.metrics import Cause, SlowToken, Summary, SurprisingToken, summary
 from tokentape.study.percentiles import Percentile
+from tokentape.study.served import flights, is_served
+from tokentape.study.served_summary import served_summary
 from tokentape.study.surprise import surprises_nats
 from tokentape.study.times import run_gaps_ns, runs_of
 from tokentape.views.control_text import control_lines
 from tokentape.views.drawing import drawn_text
+from tokentape.views.ranks_text import rank_lines
 from tokentape.views.screen import Screen, fit, pad
+from tokentape.views.served_text import served_head, served_lines
 from tokentape.views.shape import token_names
 from tokentape.views.sparkline import sparkline
 from tokentape.views.units import ABSENT, bytes_text, duration, rate
@@ -35,25 +39,45 @@ _ALIKE = 0.8
 _COURSE = 8
 """Fewer values make no course."""
 _WIDEST = 48
+_FEW = 16
+"""Up to so many requests are read in full for the card."""
 
 
 def card(tape: Tape, screen: Screen, figures: Summary | None = None, *, commands: bool = True) -> str:
     """The figures of a tape, where it lies, and with ``commands`` the next useful command. No line end at the end."""
-    figures = figures or summary(tape)
-    given = all(trace.finish_reason == "given" for trace in tape.traces)  # read, not generated: no token was waited for
-    times = [] if given else _times(figures, screen)
-    found = [*times, *_belief(figures, screen), *_sizes(figures, screen), *control_lines(tape, screen)]
-    found += [*_courses(tape, screen, given), *_extremes(tape, figures, given, screen)]
+    head, found = _of_requests(tape, screen) if is_served(tape) else _of_runs(tape, screen, figures or summary(tape))
     if tape.path is not None:
         saved = shown_path(tape.path)
         if tape.state != "complete":
             saved = screen.say("card.state", path=saved, state=screen.say(f"card.{tape.state}"))
-        found.append(("saved", saved))
+        found.append(("card.saved", saved))
     if tape.path is not None and commands:
-        found.append(("next", screen.paint(f"tokentape show {shlex.quote(shown_path(tape.path))}", "cyan")))
-    lines = [screen.paint(facts_line(tape, screen), "bold")]
-    lines += [line(screen.say(f"card.{label}") if label else "", text) for label, text in found]
+        command = screen.paint(f"tokentape show {shlex.quote(shown_path(tape.path))}", "cyan")
+        found.append(("card.next", command))
+    lines = [screen.paint(head, "bold")]
+    lines += [line(screen.say(label) if label else "", text) for label, text in found]
     return "\n".join(screen.safe(line) for line in lines)  # never cut: a path or a command must be whole to be copied
+
+
+def _of_runs(tape: Tape, screen: Screen, figures: Summary) -> tuple[str, Lines]:
+    """What a model in this process did."""
+    given = all(trace.finish_reason == "given" for trace in tape.traces)  # read, not generated: no token was waited for
+    times = [] if given else _times(figures, screen)
+    found = [*times, *rank_lines(tape, screen), *_belief(figures, screen), *_sizes(figures, screen)]
+    found += control_lines(tape, screen)
+    found += [*_courses(tape, screen, given), *_extremes(tape, figures, given, screen)]
+    return facts_line(tape, screen), [(f"card.{label}" if label else "", text) for label, text in found]
+
+
+def _of_requests(tape: Tape, screen: Screen) -> tuple[str, Lines]:
+    """How requests to a server went; of few of them also what the model believed."""
+    asked = flights(tape)
+    figures = served_summary(tape, asked)
+    found = served_lines(tape, figures, asked, screen)
+    if len(asked) <= _FEW and any(one.label == "exact" for one in asked):
+        nats = [nats for trace in tape.traces for nats in surprises_nats(trace) if nats is not None]
+        found += [(f"card.{label}", text) for label, text in _belief(summary(tape), screen)] if nats else []
+    return served_head(tape, figures, screen), found
 
 
 def facts_line(tape: Tape, screen: Screen) -> str:

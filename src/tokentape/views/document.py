@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokentape.study.control import control_summary
 from tokentape.study.metrics import summary
+from tokentape.study.served import is_served
+from tokentape.study.served_summary import served_summary
 from tokentape.views.shape import plain_columns
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ def tape_document(tape: Tape, *, traces: Sequence[int] | None = None) -> dict[st
             }
             for run, tape_steps in _runs(tape)
         ],
+        **_served(tape),
         "traces": [{**_head(trace), **_body(trace)} for trace in chosen],
     }
 
@@ -47,6 +50,17 @@ def trace_heads(tape: Tape) -> list[dict[str, Any]]:
     """What each trace was asked and what it said; where a guard watched, only what may be shown of it."""
     unsaid = {"text": None, "token_ids": None}
     return [{**_head(trace), **(unsaid if trace.guarded else {})} for trace in tape.traces]
+
+
+def _served(tape: Tape) -> dict[str, Any]:
+    """What passed with a server, and what was read of it; nothing where none was asked."""
+    if not is_served(tape):
+        return {}
+    return {
+        "served": served_summary(tape).as_dict(),
+        "exchanges": [asdict(one) for one in tape.exchanges.values()],
+        "scrapes": [asdict(one) for one in tape.scrapes],
+    }
 
 
 def _runs(tape: Tape) -> list[tuple[Any, Any]]:

@@ -148,10 +148,15 @@ def ledger_sentence(found: Explanation, row: int, screen: Screen) -> str:
 
 
 def check_sentence(check: ReplayCheck, screen: Screen) -> str:
-    """Whether the replay computed what the tape says."""
+    """Whether the replay computed what the tape says, and what it was played with where that was not on the tape."""
+    told = _agreement(check, screen)
+    return told if check.how == "ids" else screen.say(f"explanation.how.{check.how}", check=told)
+
+
+def _agreement(check: ReplayCheck, screen: Screen) -> str:
     if check.passed:
         facts = {"largest": f"{check.largest:.1e}", "median": f"{check.median:.1e}", "n": str(check.n)}
-        return screen.say("explanation.agrees", **facts)
+        return screen.say("explanation.chooses" if check.how == "choices" else "explanation.agrees", **facts)
     reason = retold(str(check.reason), screen.lang, "explanation.reason")
     if check.largest is None:
         return screen.say("explanation.unchecked", reason=reason)

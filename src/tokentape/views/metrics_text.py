@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tokentape.study.dialects import DIALECTS
+from tokentape.study.dialects import OF_SERVERS
 from tokentape.study.metrics import Metrics, Spread, metrics
 from tokentape.study.percentiles import samples_needed
 from tokentape.study.readings import Figure, Reading
@@ -76,7 +76,7 @@ def reading_text(found: Reading, screen: Screen) -> str:
 def comparison(tape: Tape, slo: Slo | None = None, screen: Screen = _ENGLISH) -> tuple[list[str], list[list[str]]]:
     """One tape through our own definitions and all dialects: a header, and rows of cells. Times in milliseconds."""
     own = metrics(tape, slo=slo)
-    readings = [metrics(tape, dialect=name, slo=slo) for name in DIALECTS]
+    readings = [metrics(tape, dialect=name, slo=slo) for name in OF_SERVERS]
     counted = [str(own.n_requests - own.n_failed - own.n_cut_short), *(f"{r.n_counted:,}" for r in readings)]
     rows = [[screen.say("metrics.requests_counted"), *counted]]
     for kind, name in _KINDS.items():
@@ -95,7 +95,7 @@ def comparison(tape: Tape, slo: Slo | None = None, screen: Screen = _ENGLISH) ->
     if slo is not None and own.goodput is not None:
         goods = [None if r.goodput is None else r.goodput["n_good"] for r in readings]
         rows.append([screen.say("metrics.good_requests"), str(own.goodput.n_good), *(_cell(n, "{}") for n in goods)])
-    return ["ms", OWN, *DIALECTS], rows
+    return ["ms", OWN, *OF_SERVERS], rows
 
 
 def comparison_text(tape: Tape, screen: Screen, slo: Slo | None = None) -> str:

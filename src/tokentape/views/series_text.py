@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tokentape.study.series import AXES, SERIES, Series
+from tokentape.study.served import Course, metric_family
+from tokentape.views.drawing import drawn_text
 from tokentape.views.screen import Screen, columns, pad
 from tokentape.views.shape import plain_columns, token_names
 from tokentape.views.units import ABSENT
@@ -24,36 +27,54 @@ def series_table(
     *,
     rows: int | None = None,
     traces: Sequence[int] | None = None,
+    courses: Sequence[Course] = (),
 ) -> str:
     """One table an axis, the columns parted by tabs and padded: they align, and ``cut`` and ``awk`` read them.
 
-    ``rows`` limits what is shown of each trace, None shows all; what is left out is counted.
+    ``rows`` limits what is shown of each trace, None shows all; what is left out is counted. ``courses`` have a table a source.
     """
     parts = []
     for axis in _axes(series):
         table, left = _columns(tape, [one for one in series if one.axis == axis], axis, traces, rows)
-        if not table:
-            continue
-        cells = {name: [_cell(value) for value in values] for name, values in table.items()}
-        header = list(cells)
-        body = [list(row) for row in zip(*cells.values(), strict=True)]
-        widths = [max(map(len, [name, *cells[name]])) for name in header]
-        last = [">"] * (len(header) - 1) + ["<" if header[-1] == "token" else ">"]
-        lines = [
-            "\t".join(pad(cell, width, side) for cell, width, side in zip(row, widths, last, strict=True)).rstrip()
-            for row in [header, *body]
-        ]
-        lines = [screen.safe(line) for line in lines]
-        lines[0] = screen.paint(lines[0], "dim")
-        if left:
-            lines.append(screen.paint(screen.safe(screen.say("metrics.more", n=left)), "dim"))
-        parts.append("\n".join(lines))
+        parts += [_aligned(table, left, screen)] if table else []
+    for source in dict.fromkeys(one.source for one in courses):
+        mine = [one for one in courses if one.source == source]
+        columns = {drawn_text(one.name): list(one.values)[:rows] for one in mine}
+        table = {"source": [source] * len(mine[0].at_ns[:rows]), "at_ns": list(mine[0].at_ns[:rows]), **columns}
+        left = 0 if rows is None else max(0, len(mine[0].at_ns) - rows)
+        parts.append(_aligned(table, left, screen))
     return "\n\n".join(parts)
 
 
-def series_document(tape: Tape, series: Sequence[Series], *, traces: Sequence[int] | None = None) -> dict[str, Any]:
-    """The same as columns by axis, with what each series is."""
+def _aligned(table: dict[str, list[Any]], left: int, screen: Screen) -> str:
+    """A table whose columns are parted by tabs, and how many rows it lacks."""
+    cells = {name: [_cell(value) for value in values] for name, values in table.items()}
+    header = list(cells)
+    body = [list(row) for row in zip(*cells.values(), strict=True)]
+    widths = [max(map(len, [name, *cells[name]])) for name in header]
+    last = [">"] * (len(header) - 1) + ["<" if header[-1] == "token" else ">"]
+    lines = [
+        "\t".join(pad(cell, width, side) for cell, width, side in zip(row, widths, last, strict=True)).rstrip()
+        for row in [header, *body]
+    ]
+    lines = [screen.safe(line) for line in lines]
+    lines[0] = screen.paint(lines[0], "dim")
+    if left:
+        lines.append(screen.paint(screen.safe(screen.say("metrics.more", n=left)), "dim"))
+    return "\n".join(lines)
+
+
+def series_document(
+    tape: Tape,
+    series: Sequence[Series],
+    *,
+    traces: Sequence[int] | None = None,
+    courses: Sequence[Course] = (),
+) -> dict[str, Any]:
+    """The same as columns by axis, with what each series is, and ``courses`` where there are any."""
+    over_time = {"courses": [asdict(one) for one in courses]} if courses else {}
     return {
+        **over_time,
         "series": [
             {"name": one.name, "axis": one.axis, "unit": one.unit or None, "meaning": one.meaning} for one in series
         ],
@@ -64,14 +85,18 @@ def series_document(tape: Tape, series: Sequence[Series], *, traces: Sequence[in
     }
 
 
-def series_list(screen: Screen) -> str:
-    """Every series: its axis, unit and meaning."""
+def series_list(screen: Screen, courses: Sequence[Course] = ()) -> str:
+    """Every series: its axis, unit and meaning; and the names of what ``courses`` say over the time of the tape."""
     rows = [
         [one.name, screen.say(f"metrics.axis.{one.axis}"), one.unit, screen.say(f"metrics.meaning.{one.name}")]
         for one in SERIES.values()
     ]
     header = [screen.say(f"metrics.{name}") for name in ("series", "one_a", "unit", "meaning")]
-    return "\n".join(screen.safe(line) for line in columns(screen, header, rows, "<<<<"))
+    lines = columns(screen, header, rows, "<<<<")
+    if courses:
+        names = dict.fromkeys(f"  {drawn_text(metric_family(one.name))} ({drawn_text(one.source)})" for one in courses)
+        lines += ["", screen.say("metrics.course"), *names]
+    return "\n".join(screen.safe(line) for line in lines)
 
 
 def _axes(series: Sequence[Series]) -> list[str]:

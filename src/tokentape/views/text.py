@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from tokentape.study.metrics import Summary, summary
+from tokentape.study.metrics import Summary
+from tokentape.study.served import flights, is_served
 from tokentape.views.card import card, finish_message
 from tokentape.views.drawing import drawn_text
 from tokentape.views.ribbon_text import ribbon
 from tokentape.views.screen import Screen, columns, fit, pad
+from tokentape.views.served_text import request_lines, request_table
 from tokentape.views.shape import TokenRow, token_rows
 from tokentape.views.sparkline import sparkline
 from tokentape.views.units import ABSENT, duration, percent
@@ -26,6 +28,9 @@ __all__ = ["folded", "show"]
 
 ROWS = 40
 """Tokens shown of each trace unless more are asked for."""
+
+FEW = 4
+"""Up to so many requests are shown in full, not only in a table."""
 
 _MIN_CANDIDATES = 12
 
@@ -42,15 +47,22 @@ def show(
     figures: Summary | None = None,
     measure: str | None = None,
 ) -> str:
-    """The end card, then each trace: prompt, continuation, sparklines, a table of its tokens.
+    """The end card, then each trace: prompt, continuation, sparklines, a table of its tokens. Of requests to a server a table of
+    them, and each in full where there are few, or it is asked for.
 
     ``rows`` limits each table (None shows every token); ``traces`` are the numbers of the traces to show, all by
     default. What is left out is counted. ``measure`` colours the continuation, where the screen has colours.
     """
-    lines = [card(tape, screen, figures or summary(tape), commands=False)]
+    lines = [card(tape, screen, figures, commands=False)]
+    asked = flights(tape) if is_served(tape) else []
+    if len(asked) > 1 and traces is None:
+        lines += ["", *request_table(asked, screen, rows)]
+    if len(asked) > FEW and traces is None:
+        return "\n".join(lines)
     chosen = [trace for trace in tape.traces if traces is None or trace.number in traces]
     for trace in chosen:
-        lines += ["", *_trace(trace, tape, screen, rows, measure)]
+        request = ["", *request_lines(trace, screen, rows)] if asked else []
+        lines += [*request, "", *_trace(trace, tape, screen, rows, measure)]
     return "\n".join(lines)
 
 

@@ -41,8 +41,8 @@ def guarded_tape(path: Path, decision: Decision, instead: bytes | None = None) -
         ids = ID if data is SECRET else 10 + i if data is secret else 77
         names = ID if instead and i == 2 else None
         candidates = ((ID, -0.5), (10 + i, -1.5)) if i == 2 else ((10 + i, -0.1), (ID, -5.0))
-        columns = (1 + i, i, ids, -0.5, 1.5, 1, -0.5, 0, 0, names, 100, 0.0)
-        step = (i, int(i > 0), 1, None, None, 1, 100 + 20 * i, 110 + 20 * i, *[None] * 11)
+        columns = (1 + i, i, ids, -0.5, 1.5, 1, -0.5, 0, 0, names, 100, 0.0, None)
+        step = (i, int(i > 0), 1, None, None, 1, 100 + 20 * i, 110 + 20 * i, *[None] * 13)
         draft.add(1, step, DraftTokens(1, [0], columns, [data], [candidates]))
     writer.append_block(run.number, draft, decisions=[(0, decision)])
     writer.end(run.number, ["guard" if decision.action == "stop" else "length"])

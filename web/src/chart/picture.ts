@@ -61,6 +61,8 @@ export interface Spec {
   rules?: { at: number; colour: string }[];
   /** The place of each row, null where it has none; absent where rows are no tokens. */
   places?: (number | null)[];
+  /** Pixels kept free on the right, where charts one below another are to have one axis. */
+  room?: number;
   /** Further columns of the table and the CSV, first of all. */
   also?: Column[];
 }
@@ -138,7 +140,7 @@ export function labels(spec: Spec, from: number, to: number, yOf: (value: number
 }
 
 export const labelRoom = (spec: Spec, width: number): number =>
-  width < 480 ? 10 : min(width * 0.22, max(10, ...labelled(spec).map((one) => widthOf(labelOf(one)) + 12)));
+  width < 480 ? 10 : min(width * 0.22, max(spec.room ?? 10, ...labelled(spec).map((one) => widthOf(labelOf(one)) + 12)));
 
 /** What is read at a row. */
 export function reading(spec: Spec, i: number): string {

@@ -13,10 +13,14 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tokentape.data.doubt import in_doubt
+from tokentape.study.served import is_served
 from tokentape.views.page.document import page_document
 from tokentape.views.page.json_text import page_json
 from tokentape.views.page.parts import Part, dropped, missing, named_ids
+from tokentape.views.page.requests import telling_traces
 from tokentape.words.catalogue import Message
 
 if TYPE_CHECKING:
@@ -50,14 +54,16 @@ def page_within(
     if max_bytes is None:
         return page_document(tape, traces=traces, **options)
     with in_doubt(tape):
-        numbers = [trace.number for trace in tape.traces] if traces is None else list(traces)
-        lengths = [tape.traces[number].tokens.n_rows for number in numbers]
-    most = sum(total * _LEAST_TOKEN <= max_bytes for total in accumulate(lengths))
+        wanted = list(range(len(tape.traces))) if traces is None else list(traces)
+        numbers = telling_traces(tape) if traces is None and is_served(tape) else wanted
+        tokens = tape.columns("token")
+        told = np.asarray(tokens["trace"])[np.asarray(tokens["overshoot"]) == 0]
+        lengths = np.bincount(told, minlength=len(tape.traces)).tolist()
+    most = sum(total * _LEAST_TOKEN <= max_bytes for total in accumulate(lengths[number] for number in numbers))
     taken = numbers[: max(1, most)]
     document = page_document(tape, traces=taken, **options)
-    return within(
-        document, max_bytes, around=around, undrawn=dict(zip(numbers[len(taken) :], lengths[len(taken) :], strict=True))
-    )
+    left = set(taken)
+    return within(document, max_bytes, around=around, undrawn={one: lengths[one] for one in wanted if one not in left})
 
 
 def within(

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from tokentape.data.doubt import in_doubt
 from tokentape.study.metrics import summary
+from tokentape.study.served import flights, is_served
+from tokentape.study.served_summary import served_summary
 from tokentape.views.card import finish_message, model_name, shown_path
 from tokentape.views.drawing import drawn_text
 from tokentape.views.page.attention import attention_part
@@ -22,9 +24,11 @@ from tokentape.views.page.envelope import envelope
 from tokentape.views.page.layers import layers_part
 from tokentape.views.page.measures import measures_part, received
 from tokentape.views.page.overview import overview_part
+from tokentape.views.page.overview_served import served_overview
 from tokentape.views.page.parts import Part, guarded_part, missing, named_ids
 from tokentape.views.page.provenance import provenance_part
 from tokentape.views.page.relevance import relevance_part
+from tokentape.views.page.requests import requests_part
 from tokentape.views.page.runs import run_part
 from tokentape.views.page.symbols import drawn_alone, n_prompt_places, symbols_part
 from tokentape.views.page.time import time_part
@@ -72,10 +76,22 @@ def _tape_part(tape: Tape, traces: Sequence[int] | None) -> Part:
         "traces": list(built.values()),
         "runs": [_run(trace, tape) for _, trace in sorted(runs.items())],
         "pieces": pieces_part(built.values(), tape.pieces),
-        "overview": overview_part(tape, summary(tape), built),
+        **_about(tape, built),
         "cost": guarded_part(lambda: cost_part(tape)),
         "provenance": provenance_part(tape),
         "alone": missing(Message("page_ui.no_compare"), f"tokentape view {name} other.tape --html compared.html"),
+    }
+
+
+def _about(tape: Tape, built: Mapping[int, Part]) -> Part:
+    """The overview, and of a tape of requests to a server the part about them."""
+    if not is_served(tape):
+        return {"overview": overview_part(tape, summary(tape), built)}
+    found = flights(tape)
+    figures = served_summary(tape, found)
+    return {
+        "overview": served_overview(tape, found, figures, built),
+        "requests": requests_part(tape, found, figures),
     }
 
 

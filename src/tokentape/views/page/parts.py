@@ -30,7 +30,7 @@ Unit: TypeAlias = Literal["ns", "nats", "bytes", "tokens", "share", "count", "lo
 Badge: TypeAlias = Literal["measured", "modelled", "unavailable"]
 
 PartName: TypeAlias = Literal[
-    "overview", "tokens", "time", "distribution", "attention", "layers", "cost", "compare", "provenance"
+    "overview", "tokens", "time", "distribution", "attention", "layers", "cost", "compare", "provenance", "requests"
 ]
 
 

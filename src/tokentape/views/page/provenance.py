@@ -90,7 +90,6 @@ def _rest(tape: Tape) -> Part:
 
 
 def _recording(tape: Tape) -> Part:
-    steps = sum(len(trace.steps["index"]) for trace in {trace.run.number: trace for trace in tape.traces}.values())
     values = [
         ("fingerprint", tape.setting.fingerprint),
         *((name, tape.notes.get(name)) for name in _NOTES),
@@ -98,7 +97,7 @@ def _recording(tape: Tape) -> Part:
         ("state", tape.state),
         ("runs", len(tape.runs)),
         ("sequences", len(tape.traces)),
-        ("steps", steps),
+        ("steps", tape.columns("step").n_rows),
     ]
     return _group(_say("recording"), values)
 
@@ -134,9 +133,9 @@ def _notes(tape: Tape) -> list[Message]:
         notes.append(_say("partial" if tape.state == "partial" else "growing"))
     if any(isinstance(trace, LetThrough) for trace in tape.traces):
         notes.append(_say("withheld"))
-    if n := sum(len(trace.overshoot["step"]) for trace in tape.traces):
+    if n := int(np.sum(np.asarray(tape.columns("token")["overshoot"]), dtype=np.int64)):
         notes.append(_say("overshoot", n=n))
-    if lost := peak(trace.steps["dropped"] for trace in tape.traces):
+    if lost := peak([tape.columns("step")["dropped"]]):
         notes.append(_say("window", n=lost))
     distinct = len({json.dumps([dict(run.options), run.seed, [rule.name for rule in run.rules]]) for run in tape.runs})
     if distinct > _RUNS:

@@ -50,7 +50,9 @@ def time_part(tape: Tape, run_number: int) -> Part:
     expected, by_law = _expected(timing, steps, rows, ns)
     late = late_steps(columns, rows, ns[rows], expected, _left_out(steps))
     law = law_part(timing, steps, tape)
-    given = any(trace.finish_reason == "given" for trace in tape.traces if trace.run.number == run_number)
+    given = not tape.exchanges and any(
+        trace.finish_reason == "given" for trace in tape.traces if trace.run.number == run_number
+    )
     return {
         "caption": _caption(clock, ns[rows], rows, law.get("sentence"), given=given).as_dict(),
         "clock": clock,

@@ -7,7 +7,7 @@ import re
 import shlex
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,7 @@ from tokentape.views.units import duration
 from tokentape.words.catalogue import Message
 
 if TYPE_CHECKING:
+    from tokentape.data.reader import Reader
     from tokentape.data.tape import Tape
     from tokentape.study.law.laws import Coefficient, Law
 
@@ -75,21 +76,23 @@ class Placed:
         return Placed(self.index[rows], self.context[rows], self.batch[rows], self.ns[rows], self.cause[rows])
 
 
-_TIMINGS: WeakKeyDictionary[Tape, tuple[int, Timing]] = WeakKeyDictionary()
+_TIMINGS: WeakKeyDictionary[Tape, tuple[int, ref[Reader], Timing]] = WeakKeyDictionary()
 
 
 def timing_of(tape: Tape) -> Timing:
     """The steps of a tape and their law, found once for as long as the tape does not grow."""
-    n = sum(len(tape.reader.steps(run.number)["index"]) for run in tape.runs)
     known = _TIMINGS.get(tape)
+    if known is not None and known[1]() is tape.reader:
+        return known[2]
+    n = tape.columns("step").n_rows
     if known is None or known[0] != n:
         law = None
         with contextlib.suppress(StudyError):
             # what grows would be fitted again and again
             law = None if tape.state == "recording" else fit(tape)
-        known = (n, Timing(step_times_of(tape), law))
-        _TIMINGS[tape] = known
-    return known[1]
+        known = (n, ref(tape.reader), Timing(step_times_of(tape), law))
+    _TIMINGS[tape] = (n, ref(tape.reader), known[2])
+    return known[2]
 
 
 def placed(timing: Timing, tape: Tape, run: int) -> Placed:

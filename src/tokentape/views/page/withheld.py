@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.data.control import Decision, Outcome
+from tokentape.data.exchange import Exchange
 from tokentape.data.shown import characters, joined
 from tokentape.data.tape import Tape
 from tokentape.data.trace import Candidates, Columns, Symbols, Trace
@@ -111,6 +112,9 @@ class _Loader:
 
     def outcomes(self, trace: int) -> tuple[Outcome, ...]:
         return tuple(replace(one, why=None) for one in self._loader.outcomes(trace))  # a validator may quote
+
+    def exchange(self, run: int) -> Exchange | None:
+        return self._loader.exchange(run)
 
 
 def _without(symbols: Symbols, withheld: Sequence[str | None]) -> Symbols:
