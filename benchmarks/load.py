@@ -67,32 +67,33 @@ def streams(folder: Path, n: int = 64, n_tokens: int = 200) -> dict[str, Any]:
         with load(server.url, workload, concurrency=n, requests=n, path=folder / "streams.tape") as tape:
             log = server.log
             sent = _sent_by_moment(log, n_tokens)
-            errors, gaps = [], []
+            errors, gaps, theirs = [], [], []
             for trace in tape.traces:
                 ends = np.asarray(trace.steps["end_ns"])[np.asarray(trace.steps["n_out"]) > 0]
                 mine = np.diff(ends)
-                # of the server's streams that of this trace is the one whose gaps fit best: both clocks have their own zero
-                best = min(sent, key=lambda theirs: float(np.median(np.abs(theirs - mine))))
-                errors += np.abs(best - mine).tolist()
+                # the mock's identifiers end with the number of the request in its log
+                told = tape.exchanges[trace.run.number].request_id
+                its_own = sent[int(told.rsplit("-", 1)[-1], 16)]
+                errors += np.abs(its_own - mine).tolist()
                 gaps += mine.tolist()
-            planned = statistics.fmean(float(np.mean(one)) for one in sent)
+                theirs += its_own.tolist()
             return {
                 "streams": n,
                 "gaps": len(gaps),
                 "gap_error_us": _quantiles(errors),
                 "mean_gap_us": statistics.fmean(gaps) / 1000,
-                "mean_gap_sent_us": planned / 1000,
+                "mean_gap_sent_us": statistics.fmean(theirs) / 1000,
                 "client": _client(tape),
             }
 
 
-def _sent_by_moment(log: Any, n_tokens: int) -> list[np.ndarray]:
-    """The gaps between sends with tokens, of each request of the load."""
+def _sent_by_moment(log: Any, n_tokens: int) -> dict[int, np.ndarray]:
+    """The gaps between sends with tokens, of each request of the load by its number."""
     by_request: dict[int, list[int]] = {}
     for one in log.sent:
         if one.n_tokens:
             by_request.setdefault(one.request, []).append(one.sent_ns)
-    return [np.diff(moments) for moments in by_request.values() if len(moments) == n_tokens]
+    return {number: np.diff(moments) for number, moments in by_request.items() if len(moments) == n_tokens}
 
 
 def arrivals(folder: Path) -> dict[str, Any]:
@@ -125,7 +126,7 @@ def _quantiles(values_ns: list[Any]) -> dict[str, float]:
 
 def _client(tape: Any) -> dict[str, Any]:
     note = tape.notes["client"]
-    names = ("bottleneck", "reasons", "cpu_share", "busy_share", "starved_share", "shared_stamps", "stamps")
+    names = ("bottleneck", "reasons", "cpu_share", "busy_share", "starved_share", "gaps", "stamps")
     return {
         **{name: note[name] for name in names},
         "dispatch_us": _us(note["dispatch_delay_ns"]),

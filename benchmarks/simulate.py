@@ -226,10 +226,10 @@ def compare(rounds: list[dict[str, list[Seen]]], batching: bool, n_seeds: int) -
         for name, ms in real.items():
             line = f"  {name:9} measured {ms:9.2f} ms"
             for how, figures in told.items():
-                ratio = figures[name] / ms
+                ratio = figures[name] / max(ms, 1e-6)
                 worst[how] = max(worst[how], abs(ratio - 1))
                 line += f"  {how} {figures[name]:9.2f} ms ({ratio:.3f})"
-            if name in halves[0] and name in halves[1]:
+            if halves[0].get(name) and halves[1].get(name):
                 line += f"  halves {halves[0][name] / halves[1][name]:.3f}"
             print(line)
     print("\nfurthest apart:", ", ".join(f"{how} {value:.1%}" for how, value in worst.items()))

@@ -52,7 +52,11 @@ of one step have one moment.
 
 DEFINITIONS = (
     ("TTFT, time to first token", "t1 - start", "MLPerf Inference, `TTFT`"),
-    ("token gap", "t[i] - t[i-1], every token; 0 within a step", "the recorder's own; a chunk is not a token"),
+    (
+        "token gap",
+        "t[i] - t[i-1], every token; 0 within a step, none within a read from a server",
+        "the recorder's own; a chunk is not a token",
+    ),
     ("chunk gap", "the same between steps that gave a token", "wire time between messages"),
     ("step time", "end - start of one step that is no prefill", "one forward pass, or one message"),
     ("mean gap", "(tn - t1) / (n - 1), n > 1", "often called TPOT"),

@@ -53,6 +53,19 @@ def test_a_tape_without_a_server_has_no_such_tab(browser: Browser, report: Path)
         assert seen.page.locator("[role=tab]").count() == len(PARTS)
 
 
+def test_requests_come_first_and_what_there_is_nothing_of_last(browser: Browser, served: Path) -> None:
+    with visit(browser, url_of(served)) as seen:
+        tabs = [one.get_attribute("id") for one in seen.page.locator("[role=tab]").all()]
+        assert tabs[:3] == ["tab-overview", "tab-requests", "tab-tokens"]
+        assert tabs[-4:] == ["tab-attention", "tab-layers", "tab-cost", "tab-compare"]
+        seen.page.keyboard.press("2")  # as the tabs stand
+        seen.page.wait_for_function("location.hash.includes('part=requests')")
+        seen.show("time")
+        assert "Prefill" not in seen.page.locator("#part-time").inner_text()
+        assert "Time before each message" in seen.page.locator("#part-time").inner_text()
+        seen.assert_clean()
+
+
 def test_a_request_by_keyboard(browser: Browser, served: Path) -> None:
     with visit(browser, url_of(served, "part=requests")) as seen:
         page = seen.page

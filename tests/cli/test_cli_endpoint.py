@@ -100,6 +100,10 @@ def test_further_fields_and_attempts(tape: Tape) -> None:
         (["--extra-body", "{"], "--extra-body is no JSON"),
         (["--extra-body", '{"stream": false}'], "stream in the extra body"),
         (["--header-env", "X-Team"], "not HEADER=NAME"),
+        (["--header-env", "Host=HOME"], "the header Host is set by the recording itself"),
+        (["--extra-body", '{"a": "\\ud800"}'], "the extra body is no JSON"),
+        (["--ca-file", "cert.pem"], "a file of certificates for a server without TLS"),
+        (["--seed", "99999999999999999999"], "seed=99999999999999999999"),
         (["--chat", "--api", "completions"], "--chat with --api completions"),
         (["--timeout", "0"], "timeout=0"),
         (["--greedy", "--do-sample"], "--greedy together with"),
@@ -118,6 +122,31 @@ def test_what_is_refused_before_the_server_is_asked(tape: Tape, words: list[str]
 def test_options_of_a_server_want_a_server(tape: Tape, flag: str) -> None:
     done = tape("record", "demo", "It is", flag)
     assert done.code == 2 and f"{flag.partition('=')[0]} without --endpoint" in done.err
+
+
+@pytest.mark.parametrize("ids", ["1,-2", "1,2147483648"])
+def test_ids_that_are_none_are_refused_before_the_server_is_asked(tape: Tape, ids: str) -> None:
+    done = tape("record", "--endpoint", "http://127.0.0.1:1", "--prompt-ids", ids)
+    assert done.code == 2 and "among the ids of the prompt" in done.err
+    assert not list(Path().glob("*.tape"))
+
+
+def test_a_blank_key_is_refused(tape: Tape, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", " ")
+    done = tape("record", "--endpoint", "http://127.0.0.1:1", "It is")
+    assert done.code == 2 and "OPENAI_API_KEY is blank" in done.err
+
+
+def test_a_path_with_spaces_and_letters_of_all_kinds_is_escaped(tape: Tape) -> None:
+    done = tape("record", "--endpoint", "http://127.0.0.1:1/a b/ä", "It is")
+    assert done.code == 5 and "http://127.0.0.1:1/a%20b/%C3%A4/v1" in done.err
+
+
+def test_a_request_that_came_through_at_last_is_complete(tape: Tape) -> None:
+    with breaking("status:code=503") as server:
+        tape("record", "--endpoint", server.url, "It is", "-n", 3, "--retries", 2, "-o", "a.tape")
+    with tokentape.open("a.tape") as found:
+        assert found.state == "complete" and len(found.exchanges) == 2
 
 
 def test_no_prompt_and_no_model(tape: Tape) -> None:

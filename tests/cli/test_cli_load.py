@@ -93,9 +93,12 @@ def test_a_sweep_over_rates_has_a_tape_for_each(tape: Callable[..., Any], tmp_pa
         done = tape("record", "--endpoint", server.url, "--rate", "20,40,80", *options)
         assert done.code == 0, done.err
         lines = done.out.splitlines()
-        assert lines[0].split() == "rate/s ended/s tokens/s mean TTFT mean gap met client".split()
+        assert (
+            lines[0].split()
+            == "rate/s due/s ended/s tokens/s mean TTFT TTFT p99 mean gap met client server tape".split()
+        )
         assert [line.split()[0] for line in lines[1:4]] == ["20", "40", "80"]
-        assert "e2e=10s is met at every rate, up to 80.0 requests/s" in done.out
+        assert "e2e=10s is met everywhere, up to 80.0 requests/s" in done.out
         assert sorted(path.name for path in tmp_path.glob("*.tape")) == ["s-20.tape", "s-40.tape", "s-80.tape"]
         again = tape("record", "--endpoint", server.url, "--rate", "20,40,80", *options)
         assert again.code == 2 and "s-20.tape already exists" in again.err
@@ -104,6 +107,63 @@ def test_a_sweep_over_rates_has_a_tape_for_each(tape: Callable[..., Any], tmp_pa
         )["sweep"]
         assert [step["rate"] for step in found["steps"]] == [20, 40, 80]
         assert found["knee"]["verdict"] in ("found", "below", "none") and found["largest"]["good"] == 80
+
+
+def test_a_sweep_over_concurrency(tape: Callable[..., Any], tmp_path: Path) -> None:
+    with MockServer(QUICK) as server:
+        options = ("--prompt-tokens", "10", "-n", "5", "--requests", "12", "-o", "c.tape")
+        done = tape("record", "--endpoint", server.url, "--concurrency", "1,2,4", *options)
+        assert done.code == 0, done.err
+        lines = done.out.splitlines()
+        assert lines[0].startswith("at a time  due/s") and [line.split()[0] for line in lines[1:4]] == ["1", "2", "4"]
+        assert [line.split()[-1] for line in lines[1:4]] == ["c-1.tape", "c-2.tape", "c-4.tape"]
+        assert lines[-1] == "next: tokentape show c-4.tape; tokentape view c-4.tape"
+        assert "4 at a time: 12 of 12 ended" in done.err
+        with tt.open("c-4.tape") as recorded:
+            assert recorded.notes["load"]["concurrency"] == 4 and recorded.notes["load"]["loop"] == "closed"
+
+
+@pytest.mark.parametrize("more", [(), ("--json",), ("-q",)])
+def test_where_every_request_failed_the_command_has_failed(tape: Callable[..., Any], more: tuple[str, ...]) -> None:
+    options = ("--served-model", "mock", "--api", "completions", "--no-probe", "--requests", "3", "-o", "x.tape", *more)
+    with MockServer(QUICK, faults=["status:code=503"]) as server:
+        done = tape("record", "--endpoint", server.url, "hello", "--concurrency", "1", *options)
+    assert done.code == 1
+    if more == ("--json",):
+        load = json.loads(done.out)["load"]
+        assert (load["n_ended"], load["n_failed"], load["client"]["bottleneck"]) == (0, 3, False)
+    else:
+        assert "error: no request was answered: http_error" in done.err and done.out == "x.tape\n"
+    with tt.open("x.tape") as recorded:
+        assert len(recorded.runs) == 3
+
+
+def test_some_failures_are_said_and_are_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    from tokentape.cli.record_load import _tell_failures
+    from tokentape.views.screen import Screen
+
+    told = {"n_requests": 4, "n_failed": 1, "n_ended": 3, "n_cut_short": 0, "faults": {"reset": 1}}
+    _tell_failures(told, Screen.of(sys.stderr), quiet=False)  # and leaves no command
+    assert "error: 1 of 4 requests failed" in capsys.readouterr().err
+    _tell_failures({**told, "n_failed": 0}, Screen.of(sys.stderr), quiet=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_import_that_ctrl_c_broke_off_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tokentape.cli.record_load import _interrupted_is_interrupted
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), _interrupted_is_interrupted():
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError("numpy.core.multiarray failed to import") from None
+        with pytest.raises(ImportError), _interrupted_is_interrupted():
+            raise ImportError("of its own")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize(
@@ -123,7 +183,14 @@ def test_a_sweep_over_rates_has_a_tape_for_each(tape: Callable[..., Any], tmp_pa
         (("--prompt-ids", "1,2", "--rate", "2"), "--prompt-ids in a load"),
         (("--workload", "bad.csv", "--rate", "2"), "bad.csv, line 1: the columns when, in, out"),
         (("--workload", "none.csv"), "none.csv cannot be read"),
-        (("hello", "--rate", "1,2", "--report", "x.html"), "--report of a sweep over rates"),
+        (("hello", "--rate", "1,2", "--requests", "4", "--report", "x.html"), "--report of a sweep"),
+        (("hello", "--rate", "inf"), "a rate without end"),
+        (("hello", "--rate", "5"), "--rate for one prompt"),
+        (("hello", "--concurrency", "4"), "--concurrency for one prompt"),
+        (("hello", "--concurrency", "two"), "--concurrency two"),
+        (("hello", "--concurrency", "1..3/4"), "--concurrency 1..3/4"),
+        (("hello", "--concurrency", "1,2", "--rate", "1,2"), "a sweep over rates and concurrency at once"),
+        (("--prompt-tokens", "5", "--concurrency", "2"), "a load that would never end"),
         (("hello", "--rate", "2", "--json-schema", "x.json"), "--json-schema with --endpoint"),
     ],
 )
@@ -143,7 +210,7 @@ def test_a_load_needs_an_endpoint(tape: Callable[..., Any]) -> None:
 
 
 def test_a_server_that_is_not_there(tape: Callable[..., Any], tmp_path: Path) -> None:
-    done = tape("record", "--endpoint", "http://127.0.0.1:9", "hello", "--rate", "2")
+    done = tape("record", "--endpoint", "http://127.0.0.1:9", "hello", "--rate", "2", "--requests", "2")
     assert done.code == 5 and "no server answers" in done.err
     assert not list(tmp_path.glob("*.tape"))
 

@@ -186,3 +186,34 @@ def test_nothing_is_lost_and_the_cap_is_kept(plan, cap, retries, random):
         under_way += change
         most = max(most, under_way)
     assert cap is None or most <= cap
+
+
+def test_nothing_begins_after_the_time_though_it_waited_for_room():
+    # each takes 15 ms, one at a time, and one is due every 5 ms for 60 ms
+    engine, launcher, heard = loop(World(), [(i * 5 * MS, talk(i)) for i in range(12)], cap=1, until_ns=40 * MS)
+    assert sent(launcher) == [0, 15 * MS, 30 * MS]
+    assert engine.counts.unsent == 5  # of the eight that were due before 40 ms
+    assert engine.counts.done == 3 and len(heard.ends) == 3
+
+
+def test_what_is_due_before_the_end_and_has_room_is_sent_however_late_the_client_is():
+    world = World()
+    world.stops.append((5 * MS, 100 * MS))
+    engine, launcher, _ = loop(world, [(i * 10 * MS, talk(i)) for i in range(5)], until_ns=45 * MS)
+    assert len(launcher.launched) == 5 and engine.counts.unsent == 0
+
+
+def test_gaps_within_one_read_are_the_fault_of_a_client_that_did_not_look():
+    script = tuple((at * MS, "x") for at in range(10, 110, 10))
+    world = World()
+    world.stops.append((30 * MS, 50 * MS))
+    engine, _, _ = loop(world, [(0, talk(0))], answers=lambda n, _: {"script": script})
+    own = engine.lateness
+    assert (own.gaps, own.shared_gaps, own.missed_gaps) == (9, 4, 4)
+
+
+def test_gaps_within_one_read_may_be_the_doing_of_the_server():
+    script = tuple((at * MS, "x") for at in (10, 10, 20, 20, 30, 30))
+    engine, _, _ = loop(World(), [(0, talk(0))], answers=lambda n, _: {"script": script})
+    own = engine.lateness
+    assert (own.gaps, own.shared_gaps, own.missed_gaps) == (5, 3, 0)

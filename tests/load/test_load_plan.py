@@ -76,3 +76,24 @@ def test_what_is_no_plan_is_refused(asked, workload, says):
     with pytest.raises(UsageError) as error:
         Plan(**asked).tasks(lambda: None, workload, 0)
     assert says in error.value.what and error.value.fix
+
+
+@pytest.mark.parametrize(
+    ("plan", "workload", "says"),
+    [
+        (Plan(concurrency=2), Synthetic(5), "a load that would never end"),
+        (Plan(rate=2), Synthetic(5), "a load that would never end"),
+        (Plan(rate=2), prompts(["a"]), "--rate for one prompt"),
+        (Plan(concurrency=2), prompts(["a"]), "--concurrency for one prompt"),
+    ],
+)
+def test_what_would_never_end_or_hardly_begin_is_refused_at_once(plan, workload, says):
+    with pytest.raises(UsageError, match=says):
+        plan.described(workload)  # before anybody is asked, and before there is a file
+
+
+def test_one_prompt_is_sent_as_often_as_was_said():
+    one = prompts(["a"])
+    assert Plan(concurrency=1).n_expected(one) == Plan().n_expected(one) == 1
+    assert Plan(rate=2, requests=5).n_expected(one) == 5
+    assert Plan(concurrency=2, requests=5).n_expected(one) == 5

@@ -253,13 +253,28 @@ def test_a_client_that_is_made_late_says_so(started):
             client = tape.notes["client"]
             assert client["bottleneck"] is True
             assert client["dispatch_delay_ns"]["max"] > 300 * MS
-            assert "load.late_sent" in {one["key"] for one in client["said"]}
+            assert "load.late_sent_most" in {one["key"] for one in client["said"]}
             # and on the tape: what was late stands beside when it was due
             late = [run.start_ns - tape.exchanges[run.number].scheduled_ns for run in tape.runs]
             assert max(late) > 300 * MS
             account = account_of(tape)
             assert account["ttft_from_due"]["max"] > account["ttft"]["mean"] + 200 * MS
             assert any(one.values.get("dispatch_delay_max_ns", 0) > 300 * MS for one in tape.scrapes)
+
+
+def test_a_server_that_falls_behind_is_told_of_and_what_was_never_sent_is_counted():
+    script = Script.steady(4, ttft_us=40_000, gap_us=5_000)  # one at a time: 18 a second at most
+    with (
+        MockServer(script, process=True, slots=1) as server,
+        load(server.url, Synthetic(10, 4), rate=60, arrivals="constant", concurrency=4, duration_ns=2_000 * MS) as tape,
+    ):
+        account = account_of(tape)
+        assert account["n_requests"] + account["n_unsent"] == 120 and account["n_unsent"] > 60
+        backlog = account["backlog"]
+        assert backlog["n_unsent"] == account["n_unsent"] and backlog["in_system"][-1] > account["n_unsent"]
+        assert account["server_behind"] is True
+        last = max(run.start_ns for run in tape.runs)
+        assert last - min(one.scheduled_ns for one in tape.exchanges.values()) < 2_100 * MS
 
 
 def test_a_server_that_is_gone_ends_the_load_and_the_tape_is_kept(tmp_path):

@@ -112,3 +112,29 @@ def test_an_event_that_does_not_end_is_refused(part):
 def test_many_short_events_are_not_one_long_one():
     stream = EventStream(longest_bytes=100)
     assert sum(len(stream.feed(b"data: " + b"x" * 20 + b"\n\n")) for _ in range(100)) == 100
+
+
+@pytest.mark.parametrize("line", [b"data:\n", b"data\n", b"data: \r"])
+def test_an_event_of_empty_lines_without_end_is_refused(line):
+    stream = EventStream(longest_bytes=100)
+    with pytest.raises(EventTooLong):
+        stream.feed(line * 200)
+
+
+def test_no_byte_is_looked_at_twice(monkeypatch):
+    """Of a line in a thousand reads each byte is searched once; a search of all that has come would be quadratic."""
+    searched = []
+
+    class Counting:
+        def finditer(self, data, at):
+            searched.append(len(data) - at)
+            return ENDING.finditer(data, at)
+
+    monkeypatch.setattr("tokentape.sources.endpoint.events._LINE_END", Counting())
+    stream, data = EventStream(), b"data: " + b"x" * 100_000 + b"\n\n"
+    for at in range(0, len(data), 100):
+        stream.feed(data[at : at + 100])
+    assert sum(searched) <= len(data)
+
+
+ENDING = re.compile(rb"\r\n|\n|\r")

@@ -152,7 +152,8 @@ def test_a_count_at_the_end_alone_is_no_count_of_a_message():
 
 def test_as_many_messages_as_tokens_are_counted_unless_one_is_empty():
     counted, _ = chunks_of([event(" a"), event(" b", finish="stop"), end(2)])
-    assert counted.label(whole_answer=True) == ("counted", None)
+    label, why = counted.label(whole_answer=True)
+    assert label == "counted" and "each of them may be one" in why
     empty, _ = chunks_of([event(" a"), event(""), event(" b", finish="stop"), end(2)])
     assert empty.label(whole_answer=True)[0] == "coarse"
 
@@ -206,8 +207,14 @@ def test_choices_come_interleaved():
     )
     assert (text_of(ticks, 0), text_of(ticks, 1)) == ("aA", "bB")
     assert [row.finish for row in chunks.rows] == ["length", "stop"]
-    with pytest.raises(Malformed, match="choice 2 came"):
-        chunks_of([event("c", index=2)], 2)
+
+
+def test_a_choice_that_was_not_asked_for_does_not_lose_the_others():
+    both = {"choices": [{"index": 1 << 70, "text": "x"}, {"index": 0, "text": "a"}, {"index": 2, "text": "c"}]}
+    message = message_of(json.dumps(both).encode())
+    tick = Chunks(2).tick(message, Stamp(0, 0, True), 0)
+    assert [(one.row, one.data) for one in tick.said] == [(0, b"a")]
+    assert len(message.problems) == 2 and "2 were asked for" in message.problems[0]
 
 
 def test_reasoning_and_tools_have_channels():
@@ -276,3 +283,172 @@ def test_numbers_that_are_none():
     assert ticks[0].said[0].logprob is None
     with pytest.raises(Malformed):
         message_of(b"[" * 100_000)
+
+
+# what a server says that cannot be
+
+
+@pytest.mark.parametrize("count", [17 + 16 + 1, 3_000_000_000, 20_000_000, 1 << 61, 1 << 70])
+def test_a_count_that_no_text_can_have_is_no_count(count):
+    chunks, ticks = chunks_of(
+        [
+            event("a", usage={"completion_tokens": 1}),
+            event("b" * 16, usage={"completion_tokens": count}),
+            event("c", usage={"completion_tokens": count + 1}, finish="stop"),
+        ]
+    )
+    assert [len(tick.said) for tick in ticks] == [1, 1, 1]
+    assert chunks.label(whole_answer=True)[0] == "coarse"
+
+
+def test_a_count_that_goes_back_is_no_count():
+    chunks, ticks = chunks_of([event("a", usage={"completion_tokens": n}) for n in (3, 2, 1)])
+    assert [len(tick.said) for tick in ticks] == [3, 1, 1]
+    assert chunks.label(whole_answer=True) == ("coarse", "the server's count goes back by 1 tokens")
+
+
+def test_more_tokens_than_were_asked_for_are_not_believed():
+    chunks = Chunks(1, most_tokens=100)
+    for data in (event("a", finish="stop"), end(2_000)):
+        chunks.tick(message_of(data), Stamp(0, 0, True), 0)
+    assert chunks.n_completion is None
+    chunks.tick(message_of(end(100)), Stamp(0, 0, True), 0)
+    assert chunks.n_completion == 100
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"usage": []},
+        {"usage": "much"},
+        {"timings": 3},
+        {"model": 7},
+        {"id": {}},
+        {"prompt_token_ids": [-1]},
+        {"choices": [{"index": 0, "text": "IMPORTANT", "token_ids": [1 << 70]}]},
+        {"choices": [{"index": 0, "text": "IMPORTANT", "logprobs": [1]}]},
+        {"choices": [{"index": 0, "text": "IMPORTANT", "logprobs": {"tokens": [1]}}]},
+        {"choices": [{"index": 0, "text": "IMPORTANT", "finish_reason": 1}]},
+        {"choices": [None, 3, {"index": "0", "text": "x"}, {"index": 0, "text": "IMPORTANT"}]},
+        {"choices": [{"index": 0, "delta": {"content": "IMPORTANT", "tool_calls": 5}}]},
+    ],
+)
+def test_one_bad_field_does_not_lose_the_text(broken):
+    body = {"choices": [{"index": 0, "text": "IMPORTANT"}]} | broken
+    message = message_of(json.dumps(body).encode())
+    assert len(message.problems) >= 1
+    assert [choice.text for choice in message.choices] == ["IMPORTANT"]
+
+
+def test_an_integer_of_thousands_of_digits_does_not_lose_the_text():
+    data = b'{"choices": [{"index": 0, "text": "a"}], "usage": {"completion_tokens": ' + b"9" * 5000 + b"}}"
+    message = message_of(data)
+    assert message.choices[0].text == "a" and message.usage["completion_tokens"] is None
+
+
+def test_lone_surrogates_become_the_replacement_character():
+    told = {"tokens": ["\ud800"], "token_logprobs": [-1.0], "top_logprobs": [{"\ud800": -1.0}]}
+    message = message_of(
+        json.dumps({"id": "x\ud800", "choices": [{"index": 0, "text": "a\ud800b", "logprobs": told}]}).encode()
+    )
+    assert (message.request_id, message.choices[0].text) == ("x\ufffd", "a\ufffdb")
+    assert message.choices[0].entries[0].token == "\ufffd"
+    pair = message_of(b'{"choices": [{"index": 0, "text": "\\ud83d\\udc08"}]}')
+    assert pair.choices[0].text == "🐈"
+
+
+@pytest.mark.parametrize("logprob", [5.0, 1e-5, -1e308, -10_001, 10**400])
+def test_a_log_probability_that_is_none_is_null_and_a_doubt(logprob):
+    told = {"content": [{"id": 3, "token": "a", "logprob": logprob}]}
+    chunks, ticks = chunks_of([event("a", logprobs=told)])
+    assert ticks[0].said[0].logprob is None and ticks[0].said[0].id == 3
+    assert chunks.label(whole_answer=True) == (
+        "coarse",
+        "a log-probability is none: it is above 0, or below every other",
+    )
+
+
+@pytest.mark.parametrize("logprob", [0.0, 1e-7, -9999.0])
+def test_a_log_probability_at_the_edge_is_one(logprob):
+    chunks, ticks = chunks_of([event("a", logprobs={"content": [{"id": 3, "token": "a", "logprob": logprob}]})])
+    assert ticks[0].said[0].logprob == logprob and chunks.label(whole_answer=True)[0] == "exact"
+
+
+def test_a_candidate_that_comes_twice_is_none():
+    top = [{"id": 3, "token": "a", "logprob": -1.0}, {"id": 3, "token": "b", "logprob": -2.0}]
+    _, ticks = chunks_of(
+        [event("a", logprobs={"content": [{"id": 3, "token": "a", "logprob": -1.0, "top_logprobs": top}]})], n_top=5
+    )
+    assert ticks[0].said[0].candidates is None
+
+
+# whether the tokens are those of the text
+
+
+def entry(text, token_id=None):
+    return {"content": [{"id": token_id, "token": text, "bytes": list(text.encode()), "logprob": -1.0}]}
+
+
+@pytest.mark.parametrize(
+    ("events", "why"),
+    [
+        ([event("cats and dogs", logprobs=entry("zebra", 9))], "the text of a message is not that of its tokens"),
+        ([event("a", token_ids=[1], logprobs=entry("a", 2))], "an id is another one than that of its log-probability"),
+        (
+            [event("a", token_ids=[1]), event("b", token_ids=[1, 2]), event("c", token_ids=[1, 2, 3])],
+            "every message repeats the ids of the one before",
+        ),
+        (
+            [event("HELLO WORLD and much more", token_ids=[5]), event("x", token_ids=[6])],
+            "5 words came, and 2 tokens are told",
+        ),
+    ],
+)
+@pytest.mark.parametrize("n_usage", [None, "as many"])
+def test_tokens_that_are_not_those_of_the_text_are_not_exact(events, why, n_usage):
+    n = sum(len(json.loads(one)["choices"][0].get("token_ids") or [0]) for one in events)
+    chunks, _ = chunks_of([*events, event("", finish="stop"), *([end(n)] if n_usage else [])])
+    assert chunks.label(whole_answer=True) == ("coarse", why)
+
+
+def test_text_that_is_held_back_is_still_that_of_its_tokens():
+    """Servers keep back what may become a stop string, and leave out special tokens and the spaces of single tokens."""
+    chunks, _ = chunks_of(
+        [
+            event("He", logprobs=entry("Hello", 1)),
+            event("llo wo", logprobs=entry(" world", 2)),
+            event("", logprobs=entry("<|sep|>", 3)),
+            event("rld the", logprobs=entry("▁the", 4)),
+            event("", logprobs=entry(" STOP", 5), finish="stop"),
+            end(5),
+        ]
+    )
+    assert chunks.label(whole_answer=True) == ("exact", None)
+
+
+@given(st.lists(st.text(alphabet="ab é猫\n", min_size=1, max_size=4), min_size=1, max_size=12), st.integers(0, 5))
+def test_no_true_stream_is_doubted(tokens, behind):
+    """Text that comes in order, be it late, of tokens of which none has two words."""
+    tokens = [token.split()[0] if len(token.split()) > 1 else token for token in tokens]
+    whole_text, events, said = "".join(tokens), [], 0
+    for number, token in enumerate(tokens):
+        upto = len(whole_text) if number == len(tokens) - 1 else max(said, len("".join(tokens[: number + 1])) - behind)
+        events.append(event(whole_text[said:upto], token_ids=[number], logprobs=entry(token, number)))
+        said = upto
+    chunks, _ = chunks_of([*events, event("", finish="stop"), end(len(tokens))])
+    assert chunks.label(whole_answer=True) == ("exact", None)
+
+
+def test_as_many_messages_as_tokens_is_no_count_where_one_is_two_words():
+    chunks, _ = chunks_of(
+        [event("one two three"), event(" fo"), event("ur"), event("!"), event("", finish="stop"), end(4)]
+    )
+    label, why = chunks.label(whole_answer=True)
+    assert label == "coarse" and why.startswith("1 of the messages are more than a token")
+
+
+@pytest.mark.parametrize("body", ['"error": {}', '"error": ""', '"error": false', '"detail": "info only", "id": "r"'])
+def test_what_is_no_error(body):
+    message = message_of(f'{{{body}, "choices": [{{"index": 0, "text": "a"}}]}}'.encode())
+    assert message.error is None and message.choices[0].text == "a"
+    assert message_of(f"{{{body}}}".encode()).error is None

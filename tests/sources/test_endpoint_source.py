@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -16,6 +17,7 @@ from tokentape.mock.scenarios import scenarios
 from tokentape.mock.script import Script
 from tokentape.mock.serving import MockServer
 from tokentape.recorder.tick import Source
+from tokentape.sources.endpoint.failures import wait_s
 from tokentape.sources.endpoint.source import EndpointSource
 from tokentape.sources.retrying import record_again
 
@@ -374,6 +376,7 @@ def test_a_retried_request_is_two_runs(tmp_path):
     assert [one.status for one in found] == [429, 200, 200]
     assert [trace.finish_reason for trace in tape.traces] == ["error", "error", "length"]
     assert pauses == [2.0, 0.5]
+    assert tape.state == "complete"
 
 
 def test_a_request_that_cannot_go_better_is_not_sent_again(tmp_path):
@@ -390,6 +393,7 @@ def test_the_last_error_of_many_attempts_is_raised(tmp_path):
         record_again(source, Request(("It is",), {}), 1, path=tmp_path / "a.tape", pause=lambda seconds: None)
     with tt.open(tmp_path / "a.tape") as tape:
         assert [one.status for one in tape.exchanges.values()] == [500, 503]
+        assert tape.state == "partial"
 
 
 @pytest.mark.parametrize(
@@ -400,6 +404,11 @@ def test_the_last_error_of_many_attempts_is_raised(tmp_path):
         {"timeout": float("nan")},
         {"extra_body": {"stream": False}},
         {"extra_body": {"x": object()}},
+        {"extra_body": {"x": "\ud800"}},
+        {"ca_file": "cert.pem"},
+        {"header_envs": [("Host", "HOME")]},
+        {"header_envs": [("content-length", "HOME")]},
+        {"header_envs": [("Transfer-Encoding", "HOME")]},
         {"api": "completions", "system": "x"},
     ],
 )
@@ -435,3 +444,179 @@ def test_a_whole_scenario_makes_a_tape_that_verifies(tmp_path):
 
 def number_of(scenario):
     return sum(map(ord, scenario.name))
+
+
+KEY = "sk-SECRETKEY1234567890"
+
+
+class saying(echoing):
+    """A server of one model that answers every request with the same bytes."""
+
+    def __init__(self, answer, model="m"):
+        super().__init__("")
+        self._answer, self._model = answer, model
+
+    def _serve(self):
+        while True:
+            try:
+                found, _ = self._socket.accept()
+            except OSError:
+                return
+            with found, contextlib.suppress(OSError):
+                asked = found.recv(65536)
+                listed = json.dumps({"data": [{"id": self._model}]}).encode()
+                found.sendall(http(listed, "application/json") if b"GET /v1/models" in asked else self._answer)
+
+    def __exit__(self, *_):
+        self._socket.shutdown(socket.SHUT_RDWR)
+        super().__exit__()
+
+
+def http(body, media="text/event-stream", status="200 OK"):
+    head = f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    return head.encode() + body
+
+
+def events(*values):
+    parts = [value if isinstance(value, bytes) else json.dumps(value).encode() for value in values]
+    return b"".join(b"data: " + part + b"\n\n" for part in [*parts, b"[DONE]"])
+
+
+def text(words, finish=None, **more):
+    return {"id": "r", "model": "m", "choices": [{"index": 0, "text": words, "finish_reason": finish}], **more}
+
+
+ESCAPED = "".join(f"\\u{ord(char):04x}" for char in KEY)
+ECHOES = {
+    "error": http(events(text("a"), {"error": {"message": f"key {KEY}"}})),
+    "escaped": http(events(text("a"), b'{"error": {"message": "' + ESCAPED.encode() + b'"}}')),
+    "malformed": http(events(b"x" * 64 + KEY.encode(), text("a"), text("", "stop"))),
+    "malformed_escaped": http(events(b"x" + ESCAPED.encode(), text("a"), text("", "stop"))),
+    "names": http(events(text("a", None, id=KEY, model=KEY), text("", KEY))),
+    "usage": http(events(text("a"), text("", "stop", usage={KEY: [KEY]}, timings={"k": {"k": KEY}}))),
+    "cut": http(b"<html>" + b"x" * 1985 + KEY.encode(), "text/html", "500 No"),
+    "location": b"HTTP/1.1 302 F\r\nLocation: http://x/?k=" + KEY.encode() + b"\r\nContent-Length: 0\r\n\r\n",
+    "no_http": b"HTTP/1.1 2x0 " + KEY.encode() + b"\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("answer", ECHOES)
+def test_a_key_that_a_server_repeats_is_nowhere(answer, monkeypatch, tmp_path):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    told = ""
+    with saying(ECHOES[answer], model=KEY) as url:
+        source = tt.endpoint(url, "m", probe=False, metrics=False)
+        request = Request(("hi",), {"max_new_tokens": 8})
+        try:
+            record_again(source, request, 0, path=tmp_path / "a.tape").close()
+        except tt.TokentapeError as error:
+            told = f"{error.what} {error.why} {error.fix}"
+        with pytest.raises(tt.TokentapeError) as failure:
+            tt.endpoint(url, "other").capability()
+        told += str(failure.value) + failure.value.why
+    data = (tmp_path / "a.tape").read_bytes()
+    for part in (KEY, KEY[:8]):
+        assert part.encode() not in data and part not in told
+    assert tt.verify(tmp_path / "a.tape") == []
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [text("a", usage={"prompt_tokens": 1 << 61, "completion_tokens": 1}), text("", "stop")],
+        [text("a"), text("", "stop", usage={"completion_tokens": 1 << 70, "prompt_tokens": -1, "x": 1 << 70})],
+        [
+            text("a"),
+            b'{"choices": [{"index": 0, "text": "", "finish_reason": "stop"}], "usage": {"x": NaN, "y": [-Infinity]}}',
+        ],
+        [text("a", id="x\ud800", model="m\udfff"), text("", "st\ud800p", usage={"k\ud800": "v\udfff"})],
+        [text("a\0b", id="x\0", model="\x1b[31m"), text("", "\x1b[2J")],
+        [text("a"), text("", "F" * 5000, id="I" * 5000, usage={"x": ["y" * 5000] * 500})],
+        [
+            text("a"),
+            b'{"choices": [], "usage": {"completion_tokens": 1, "x": ' + b"[" * 900 + b"]" * 900 + b"}}",
+            text("", "stop"),
+        ],
+        [
+            text("a", usage={"completion_tokens": 1}),
+            text("b", usage={"completion_tokens": 3_000_000_000}),
+            text("", "stop"),
+        ],
+    ],
+)
+def test_whatever_a_server_says_fits_the_tape(values, tmp_path):
+    path = tmp_path / "a.tape"
+    with saying(http(events(*values))) as url:
+        tt.record(tt.endpoint(url, "m", probe=False, metrics=False), "hi", path=path).close()
+    assert tt.verify(path) == []
+    with tt.open(path) as tape:
+        (trace,) = tape.traces
+        assert trace.text.startswith("a") and trace.tokens.n_rows <= 2
+        assert (trace.exchange.n_prompt or 0) < 1 << 31 and (trace.exchange.n_completion or 0) < 1 << 31
+        assert path.stat().st_size < 1_000_000 and len(trace.exchange.finish) <= 60
+
+
+def test_a_stream_that_says_it_is_done_without_a_reason_is_whole(tmp_path):
+    with saying(http(events(text("a"), text("b")))) as url:
+        tape = tt.record(tt.endpoint(url, "m", probe=False, metrics=False), "hi", path=tmp_path / "a.tape")
+    exchange = tape.traces[0].exchange
+    assert (exchange.fault, exchange.error) == ("no_done", "the stream ended without a finish reason")
+    assert tape.state == "complete" and tape.traces[0].finish_reason == "unsaid"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "seed", "kind", "what"),
+    [
+        ([1, -2], None, PromptError, "-2 among the ids"),
+        ([1, 1 << 31], None, PromptError, "among the ids"),
+        ("hi", 1 << 63, UsageError, "seed="),
+        ([], None, PromptError, "the prompt is empty"),
+    ],
+)
+def test_what_cannot_be_sent_or_kept_is_refused_before_anything_is_sent(prompt, seed, kind, what, tmp_path):
+    source = tt.endpoint("http://127.0.0.1:1", "m", metrics=False)
+    with pytest.raises(kind, match=what):
+        source.call(prompt, {}, seed)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_that_is_no_unicode_is_refused():
+    source = tt.endpoint("http://127.0.0.1:1", "m", probe=False, metrics=False)
+    with pytest.raises(UsageError, match="no Unicode"):
+        source.call("a\ud800", {})
+    with pytest.raises(UsageError, match="number of choices"):
+        tt.endpoint("http://127.0.0.1:1", "m", probe=False, extra_body={"n": 10**9}).call("a", {})
+
+
+@pytest.mark.parametrize(
+    ("text_of_it", "seconds"), [("7", 7), ("²", None), ("1.5", None), ("", None), ("9" * 500, None)]
+)
+def test_how_long_a_server_wants_to_be_left_alone(text_of_it, seconds):
+    assert wait_s({"retry-after": text_of_it}) == seconds
+
+
+def test_a_recording_that_is_never_driven_leaves_nothing_open():
+    with MockServer(FAST) as server:
+        source = tt.endpoint(server.url, "mock", probe=False, metrics=False)
+        live, flight = source.launched(Request(("It is",), {"max_new_tokens": 4}), frozenset())
+        reader = next(thread for thread in threading.enumerate() if thread.name == "tokentape-reader")
+        reader.join(5)
+        assert flight.done and flight.connection is None
+    live.ticks.close()
+
+
+def test_a_handshake_that_the_server_breaks_off_is_a_matter_of_tls():
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            found, _ = listening.accept()
+            found.recv(100)
+            found.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(Unreachable, match="no TLS") as failure:
+            tt.record(tt.endpoint(url, "m", probe=False, metrics=False), "hi")
+        thread.join()
+    assert failure.value.exit_code == 5

@@ -65,6 +65,7 @@ def answered(host, connection=None, **more):
         ("http://[::1]:8000/v1/chat/completions", "http://[::1]:8000/v1", "/chat/completions"),
         ("http://h:80/v1/completions", "http://h/v1", "/completions"),
         ("https://h:443/metrics", "https://h/v1", "/metrics"),
+        ("http://h/a b/ä%20/v1", "http://h/a%20b/%C3%A4%20/v1", None),
     ],
 )
 def test_a_url_is_taken_apart(url, base, route):
@@ -80,7 +81,18 @@ def test_what_a_request_names():
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://h", "http://", "", "http://a b", "http://h:0", "http://h:99999", "http://[::1", "http://h\r\nX: y"]
+    "url",
+    [
+        "ftp://h",
+        "http://",
+        "",
+        "http://a b",
+        "http://h:0",
+        "http://h:99999",
+        "http://[::1",
+        "http://h\r\nX: y",
+        "http://h/\ud800",
+    ],
 )
 def test_what_is_no_url(url):
     with pytest.raises(UsageError):
@@ -113,6 +125,9 @@ def test_the_key_comes_from_the_environment(monkeypatch):
     with pytest.raises(UsageError, match="TEAM_KEY") as failure:
         address.headers()
     assert "sk-" not in str(failure.value)
+    monkeypatch.setenv("TEAM_KEY", " ")
+    with pytest.raises(UsageError, match="TEAM_KEY is blank"):
+        address.headers()
     monkeypatch.delenv("TRACK")
     monkeypatch.delenv("TEAM_KEY")
     with pytest.raises(UsageError, match="TRACK is not set"):
@@ -159,7 +174,25 @@ def test_a_step_of_the_wall_clock_is_noticed(step):
     assert clock.steps == 1
     came = clocks.now_ns
     clocks.now_ns += 1000
-    assert abs(clock.monotonic(came + clocks.apart_ns, clocks.now_ns, 0) - came) <= 200
+    assert abs(clock.monotonic(came + clocks.apart_ns, clocks.now_ns, came) - came) <= 200
+
+
+@pytest.mark.parametrize("step", [-100 * MS, 100 * MS])
+def test_a_step_that_one_connection_notices_holds_for_all_of_a_host(step):
+    clocks = Clocks()
+    clock = WallClock(clocks.now, clocks.wall)
+    seen = clocks.now_ns
+    clocks.now_ns += 500 * MS
+    stamped = clocks.now_ns + clocks.apart_ns  # the kernel's stamp for the other connection, not read yet
+    clocks.now_ns += MS
+    clocks.apart_ns += step
+    assert clock.monotonic(clocks.now_ns + clocks.apart_ns, clocks.now_ns + 1000, clocks.now_ns) is None
+    clocks.now_ns += 200 * MS
+    assert clock.monotonic(stamped, clocks.now_ns, seen) is None
+    # that connection is believed again from its next bytes on
+    seen, came = clocks.now_ns, clocks.now_ns + 1000
+    clocks.now_ns += 5000
+    assert abs(clock.monotonic(came + clocks.apart_ns, clocks.now_ns, seen) - came) <= 200
 
 
 def test_a_clock_that_was_only_read_slowly_was_not_set():

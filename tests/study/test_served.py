@@ -53,16 +53,17 @@ def test_the_times_of_each_request_are_those_that_were_stamped(file):
     assert (exact.schedule_delay_ns, exact.connecting_ns, exact.ttfb_ns) == (2 * MS, 750_000, 8 * MS)
     # the first chunk, at 9 ms, has no token: first content is the second, at 29 ms
     assert (exact.ttft_ns, exact.ttft_scheduled_ns) == (29 * MS, 31 * MS)
-    assert (exact.e2e_ns, exact.e2e_scheduled_ns, exact.n_chunks, exact.n_tokens) == (42 * MS, 44 * MS, 4, 4)
+    assert (exact.answer_time_ns, exact.answer_time_scheduled_ns, exact.e2e_ns) == (42 * MS, 44 * MS, 40 * MS)
+    assert (exact.n_chunks, exact.n_tokens) == (4, 4)
     assert exact.last_ns - exact.sent_ns == 40 * MS  # the stream went on for 2 ms
     assert found["coarse"].connecting_ns is None and found["coarse"].n_tokens is None and found["coarse"].n_rows == 2
     assert found["counted"].n_tokens == 5
     failed = found["http_error"]
-    assert (failed.ttft_ns, failed.e2e_ns, failed.fault, failed.label) == (None, 7 * MS, "http_error", None)
+    assert (failed.ttft_ns, failed.answer_time_ns, failed.fault, failed.label) == (None, 7 * MS, "http_error", None)
     assert found["refused"].connecting_ns is None and found["refused"].ttfb_ns is None
     choices = found["choices"]
     assert len(choices.traces) == 2 and choices.n_tokens == 4 and choices.n_rows == 4
-    assert found["interrupted"].e2e_ns is None and found["interrupted"].ttft_ns == 15 * MS
+    assert found["interrupted"].answer_time_ns is None and found["interrupted"].ttft_ns == 15 * MS
 
 
 def test_all_at_once_is_one_by_one(file, load):

@@ -22,7 +22,7 @@ EN, ZH = Screen(), Screen(lang="zh")
 def late(**ns):
     one = Lateness(wall_ns=1000 * MS, busy_ns=100 * MS, cpu_ns=100 * MS)
     for name, value in ns.items():
-        for _ in range(100):
+        for _ in range(700):  # for a 99th percentile
             getattr(one, name).add(value)
     return one
 
@@ -87,12 +87,12 @@ def test_a_client_without_a_processor_is_not_told_to_take_more_processes():
 def test_the_verdict_by_its_rules(measured, ttft_ns, gap_ns, keys):
     found = verdict([Lateness(wall_ns=10), measured], ttft_ns=ttft_ns, gap_ns=gap_ns, processes=2)
     assert {one["key"] for one in found["said"]} == keys
-    assert found["bottleneck"] is bool(keys)
+    assert found["late"] is bool(keys) and found["bottleneck"] is (bool(keys) and ttft_ns is not None)
 
 
 def test_a_process_that_died_is_told():
     found = verdict([], ttft_ns=None, gap_ns=None, processes=1, died=["client process 0 ended with -9"])
-    assert found["bottleneck"] and found["busy_share"] is None
+    assert found["late"] and not found["bottleneck"] and found["busy_share"] is None  # nothing was answered at all
     assert "client process 0 ended with -9" in client_lines(found, EN)[0]
 
 
@@ -125,3 +125,39 @@ def test_the_table_of_a_sweep():
     unsure = Swept((step(1, 1, 100, 95), step(2, 2, 120, 85)), "ttft=30ms").as_dict()
     assert "that is not certain: the 95 % intervals are 89-98 % and 77-91 %" in sweep_table(unsure, EN)
     assert "at least 3 are needed" in sweep_table(unsure, EN)
+
+
+def test_a_largest_of_few_is_told_as_such():
+    one = Lateness(wall_ns=1000 * MS)
+    one.dispatch.add(50 * MS)
+    found = verdict([one], ttft_ns=100 * MS, gap_ns=None, processes=1)
+    assert "requests were sent at most 50.0 ms late (limit 10.0 ms)" in client_lines(found, EN)[0]
+    fine = verdict([one], ttft_ns=900 * MS, gap_ns=None, processes=1)
+    assert client_lines(fine, EN)[0].startswith("kept up: sent late at most 50.0 ms, read late at most ")
+    assert client_lines(verdict([one], ttft_ns=None, gap_ns=None, processes=1), EN)[0].startswith(
+        "nothing was answered"
+    )
+
+
+def test_a_server_that_fell_behind_is_told_on_the_card(tmp_path):
+    loaded_tape(tmp_path / "c.tape", n=30)
+    with open_tape(tmp_path / "c.tape") as tape:
+        backlog = {
+            "in_system": [2, 5, 9, 14],
+            "ttft_from_due_ns": [50 * MS, 400 * MS],
+            "due_per_s": 9,
+            "ended_per_s": 5,
+        }
+        account = {**account_of(tape), "server_behind": True, "backlog": backlog, "n_unsent": 7}
+        text = load_card(account, None, EN)
+        assert (
+            "fell behind: 5.00 requests/s ended of 9.00 requests/s due; 5 in the system half-way, 14 at the end" in text
+        )
+        assert "7 requests were due, waited for room" in text
+        assert "跟不上" in load_card(account, None, ZH)
+
+
+def test_shared_reads_of_a_client_that_looked_are_not_its_fault():
+    one = Lateness(wall_ns=1000 * MS, kernel_stamps=100, gaps=90, shared_gaps=30)
+    told = client_lines(verdict([one], ttft_ns=100 * MS, gap_ns=20 * MS, processes=1), EN)
+    assert told[0].startswith("kept up") and told[1].endswith("30 of 90 gaps are not measured")

@@ -41,16 +41,20 @@ def test_the_end_card_says_how_the_requests_went(file):
         text = card(tape, SCREEN)
     said = lines_of(text)
     assert text.splitlines()[0].startswith("demo at http://127.0.0.1:8000 (vllm): 15 requests")
-    assert said["requests"] == "11 answered, 3 failed, 1 cut short; 1 sent again; at most 2 at once"
-    assert said["tokens"] == "coarse 1, counted 2, exact 9, none: no chunk came 2"
+    assert said["requests"] == "11 answered, 3 failed, 1 not finished; 1 sent again; at most 2 at once"
+    assert said["tokens"] == (
+        "told one by one in 9 requests (exact); counted a chunk in 2 (counted); as pieces of text in 1 (coarse); no chunk in 2"
+    )
+    assert said["answer"].startswith("HTTP 503 for 1; most often in the words: the queue is full")
     assert said["faults"] == "http_error 1, no_done 1, refused 1, reset 1"
     assert said["TTFT"] == "14.0 ms to 31.0 ms (n = 13)"  # too few for a percentile: the ends are told
     assert said["since due"] == "TTFT 16.0 ms to 33.0 ms (n = 12)"
-    assert said["token gap"].startswith("p50 4.00 ms, p95 needs ")
-    assert said["end to end"] == "16.0 ms to 42.0 ms (n = 11)"  # of those that were answered
+    assert said["token gap"] == "3.00 ms to 8.00 ms (n = 11)"  # no gap is told within a chunk
+    assert said["E2E"] == "15.0 ms to 40.0 ms (n = 11)"  # of those that were answered
+    assert said["answer time"] == "16.0 ms to 42.0 ms (n = 11)"
     assert said["client"] == "kept up: sent 210 us late, read 90.0 us after arrival (p99)"
     assert said["server"] == "says of itself (median of 1): prompt_ms 18.5, predicted_ms 11"
-    assert said["readings"].startswith("16 of 6 metrics from server, client 0")
+    assert said["readings"].startswith("16 readings of 6 metrics from server, client 0")
     assert "\x1b" not in text
 
 
@@ -75,8 +79,8 @@ def test_few_requests_are_a_table_and_many_the_telling_ones(file, load):
         text = show(tape, SCREEN)
     rows = [line.split() for line in text.splitlines() if line[:5].strip()[:1].isdigit()]
     assert len(rows) == len(KINDS)
-    assert ["5-6", "133", "ms", "135", "ms", "14.0", "ms", "22.0", "ms", "4", "exact", "stop"] in rows
-    assert ["13", "308", "ms", "310", "ms", "n/a", "1.00", "ms", "0", "-", "refused"] in rows
+    assert ["5-6", "133", "ms", "135", "ms", "14.0", "ms", "20.0", "ms", "22.0", "ms", "4", "exact", "stop"] in rows
+    assert ["13", "308", "ms", "310", "ms", "n/a", "n/a", "1.00", "ms", "n/a", "-", "refused"] in rows
     assert "sequence 0" not in text and "--trace N shows one in full" in text
     with open_tape(load) as tape:
         found = flights(tape)

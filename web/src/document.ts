@@ -249,7 +249,8 @@ export interface RequestsPart {
   sent_ns: number[];
   ttft_ns: Values;
   ttft_due_ns: Values;
-  e2e_ns: Values;
+  /** To the end of the stream. */
+  answer_ns: Values;
   tokens: Values;
   label: (string | null)[];
   fault: (string | null)[];

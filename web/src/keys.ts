@@ -1,10 +1,9 @@
 // Keys that work everywhere on the page, but not while something is typed, nor where another part has taken them.
 
 import { signal } from "@preact/signals";
-import { PARTS } from "./document";
 import { modified } from "./elements";
 import { go } from "./ribbon";
-import { chooseLang, lang, part, range, selected, theme } from "./state";
+import { chooseLang, doc, lang, orderOf, part, range, selected, theme } from "./state";
 
 export const help = signal(false);
 
@@ -22,7 +21,7 @@ export const otherLang = (): void => chooseLang(lang.value === "en" ? "zh" : "en
 const typing = ({ target }: Event): boolean => target instanceof HTMLElement && target.matches("input, select, textarea, [contenteditable]");
 
 export function act(key: string): boolean {
-  const digit = PARTS[Number(key) - 1];
+  const digit = doc.value?.tape && orderOf(doc.value)[Number(key) - 1];
   if (digit) part.value = digit;
   else if (key === "[") go((selected.value ?? 1) - 1);
   else if (key === "]") go((selected.value ?? -1) + 1);

@@ -4,7 +4,7 @@ import { Component, type ComponentChildren, type ComponentType } from "preact";
 import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { Button, Empty, Facts, Pick } from "./blocks";
 import { number } from "./chart/format";
-import { PARTS, type Dropped, type PageDocument, type PartName, type Trace } from "./document";
+import { type Dropped, type PageDocument, type PartName, type Trace } from "./document";
 import { walked, watchSize } from "./elements";
 import { Inspector } from "./inspector";
 import { help, KEYS, nextTheme, otherLang } from "./keys";
@@ -25,7 +25,7 @@ import { TimePart } from "./parts/time";
 import { TokensPart } from "./parts/tokens";
 import { printing } from "./print";
 import { Ribbon } from "./ribbon";
-import { doc, lang, part, show, theme, trace } from "./state";
+import { doc, lang, orderOf, part, show, theme, trace } from "./state";
 import { say, ui } from "./words";
 
 /** A law alone, in a notebook, and a folder's listing are no part of a tape. */
@@ -66,10 +66,8 @@ export function Shell() {
   );
 }
 
-/** The parts that a document can have: all nine of a tape, else what it is about. */
-export function partsOf(page: PageDocument): readonly Shown[] {
-  return page.tape ? PARTS.filter((one) => one !== "requests" || page.tape!.requests) : [page.folder ? "folder" : page.law ? "law" : "compare"];
-}
+/** The parts that a document can have: those of a tape, else what it is about. */
+export const partsOf = (page: PageDocument): readonly Shown[] => (page.tape ? orderOf(page) : [page.folder ? "folder" : page.law ? "law" : "compare"]);
 
 function Part({ name, single }: { name: Shown; single: boolean }) {
   const Body = COMPONENTS[name];

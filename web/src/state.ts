@@ -1,7 +1,7 @@
 // What the whole page shares: one document, one selected place, one range. What a reader would send to a friend is in the hash.
 
 import { computed, effect, signal } from "@preact/signals";
-import { PARTS, type Lang, type PageDocument, type PartName, type Run, type Trace } from "./document";
+import { PARTS, present, type Lang, type PageDocument, type PartName, type Run, type Trace } from "./document";
 
 export const doc = signal<PageDocument | null>(null);
 /** Number of the shown trace. */
@@ -121,4 +121,14 @@ export function bindHash(preferred: Lang): void {
   addEventListener("hashchange", () => {
     if (location.hash.slice(1) !== written) readHash(location.hash, preferred);
   });
+}
+
+/** The parts of a tape in the order of their tabs: of requests to a server these first, and last what there is nothing of. */
+export function orderOf({ tape, compare }: PageDocument): readonly PartName[] {
+  if (!tape?.requests) return PARTS.filter((one) => one !== "requests");
+  const bare = (one: PartName): boolean =>
+    one === "compare" ? !compare : one === "cost" ? !present(tape.cost)
+    : one === "attention" || one === "layers" || one === "distribution" ? !tape.traces.some((each) => present(each[one])) : false;
+  const rest = PARTS.filter((one) => one !== "overview" && one !== "requests");
+  return ["overview", "requests", ...rest.filter((one) => !bare(one)), ...rest.filter(bare)];
 }

@@ -21,7 +21,9 @@ TRAFFIC_OPTIONS = [
         "--rate", metavar="R", help="Requests a second, whatever becomes of them. 1,2,4 or 1..64: a sweep over rates."
     ),
     _load(
-        "--concurrency", type=int, metavar="N", help="N requests at a time, each after another; with --rate at most N."
+        "--concurrency",
+        metavar="N",
+        help="N requests at a time, each after another (1,2,4: a sweep); with --rate at most N.",
     ),
     _load(
         "--arrivals", metavar="KIND", help="poisson (default), gamma, constant, trace (default where there are times)."

@@ -1,12 +1,15 @@
-"""``tokentape record --endpoint`` with many requests: one load, or one for each rate of a sweep."""
+"""``tokentape record --endpoint`` with many requests: one load, or one for each step of a sweep."""
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,12 +27,15 @@ if TYPE_CHECKING:
     from tokentape.load.plan import Plan
     from tokentape.load.workloads import Workload
     from tokentape.study.slo import Slo
+    from tokentape.views.screen import Screen
 
 __all__ = ["run"]
 
 PLAIN_SECONDS = 5.0
 """How often a line is printed where there is no terminal to draw on."""
 REFINE = 3
+FAILED = 1
+"""The exit code where no request was answered."""
 
 
 def run(given: dict[str, Any]) -> None:
@@ -37,14 +43,52 @@ def run(given: dict[str, Any]) -> None:
 
     Raises UsageError for everything that can be seen without the server.
     """
-    from tokentape.load.knee import read_rates
+    from tokentape.load.knee import read_numbers, read_rates
 
-    rates = [None] if given["rate"] is None else read_rates(given["rate"])
+    rates = [] if given["rate"] is None else read_rates(given["rate"])
+    numbers = [] if given["concurrency"] is None else read_numbers(given["concurrency"])
     refuse_unfit(given)
-    if len(rates) > 1:
-        _sweep(given, [rate for rate in rates if rate is not None])
-    else:
-        _once(given, rates[0])
+    if len(rates) > 1 and len(numbers) > 1:
+        raise UsageError(
+            "a sweep over rates and concurrency at once",
+            why="a sweep changes one thing",
+            fix="one number for --rate, or for --concurrency",
+        )
+    one, users = rates[0] if rates else None, numbers[0] if numbers else None
+    with _interrupted_is_interrupted():
+        if len(rates) > 1:
+            _sweep(given, rates, lambda rate: plan_of(given, rate, users), "rate")
+        elif len(numbers) > 1:
+            _sweep(given, numbers, lambda number: plan_of(given, one, round(number)), "concurrency")
+        else:
+            _once(given, plan_of(given, one, users))
+
+
+@contextlib.contextmanager
+def _interrupted_is_interrupted() -> Iterator[None]:
+    """What Ctrl-C breaks off may say that it failed, as an import of compiled code does: that is not what happened."""
+    heard = False
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal heard
+        heard = True
+        signal.default_int_handler(number, frame)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    except click.exceptions.Exit:
+        raise
+    except Exception as error:
+        if heard:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def refuse_unfit(given: Mapping[str, Any]) -> None:
@@ -67,7 +111,7 @@ def refuse_unfit(given: Mapping[str, Any]) -> None:
         )
 
 
-def _once(given: dict[str, Any], rate: float | None) -> None:
+def _once(given: dict[str, Any], plan: Plan) -> None:
     from tokentape.load.account import account_of
     from tokentape.views.card import shown_path
     from tokentape.views.load_table import load_card
@@ -77,7 +121,7 @@ def _once(given: dict[str, Any], rate: float | None) -> None:
     quiet = given["quiet"] or given["as_json"]
     screen = Screen.of(sys.stderr)
     with live_page(path, given) as page:
-        with _recorded(given, plan_of(given, rate), path, quiet) as tape:
+        with _recorded(given, plan, path, quiet) as tape:
             account = account_of(tape, slo)
             interrupted = bool(tape.notes.get("interrupted"))
             facts = {"tape": tape.path, "state": tape.state, "interrupted": interrupted, "setting": tape.setting.facts}
@@ -93,12 +137,28 @@ def _once(given: dict[str, Any], rate: float | None) -> None:
                 reported(tape.path, given)
         if interrupted:
             click.get_current_context().exit(INTERRUPTED)
+        _tell_failures(account, screen, quiet=given["as_json"])
         if page is not None:
             page.stay()
 
 
-def _sweep(given: dict[str, Any], rates: list[float]) -> None:
-    """One tape a rate, beside each other, and what all of them say."""
+def _tell_failures(account: Mapping[str, Any], screen: Screen, *, quiet: bool) -> None:
+    """Say how many requests failed; where all did, the command has failed too."""
+    n, n_failed = account["n_requests"], account["n_failed"]
+    if not n_failed:
+        return
+    everything = not account["n_ended"] and not account["n_cut_short"]
+    if not quiet:
+        faults = screen.say("card.list").join(account["faults"]) or screen.say("load.failed")
+        key = "load.all_failed" if everything else "load.some_failed"
+        mark = screen.say("failure.error")
+        click.echo(f"{screen.paint(mark, 'red')} {screen.say(key, n=n_failed, all=n, faults=faults)}", err=True)
+    if everything:
+        click.get_current_context().exit(FAILED)
+
+
+def _sweep(given: dict[str, Any], values: Sequence[float], plan: Callable[[float], Plan], by: str) -> None:
+    """One tape a step, beside each other, and what all of them say."""
     from tokentape.experiment.amounts import share
     from tokentape.load.knee import SHARE, sweep_rates
     from tokentape.views.load_table import sweep_step, sweep_table
@@ -108,20 +168,19 @@ def _sweep(given: dict[str, Any], rates: list[float]) -> None:
     screen, quiet = Screen.of(sys.stderr), given["quiet"] or given["as_json"]
     for name in ("report", "live"):
         if given[name]:
-            raise UsageError(
-                f"--{name} of a sweep over rates", why="each rate has a tape of its own", fix=f"leave out --{name}"
-            )
+            raise UsageError(f"--{name} of a sweep", why="each step has a tape of its own", fix=f"leave out --{name}")
     target = SHARE if given["slo_share"] is None else share(given["slo_share"], "--slo-share")
-    for rate in rates:
-        refuse_taken(_beside(first, rate), overwrite=given["overwrite"])
-    plan_of(given, rates[0]).schedule(workload_of(given))
+    for value in values:
+        refuse_taken(_beside(first, value), overwrite=given["overwrite"])
+        plan(value).schedule(workload_of(given))
     swept = sweep_rates(
-        lambda rate: _measured(given, rate, _beside(first, rate), slo, quiet),
-        rates,
+        lambda value: _measured(given, value, plan(value), _beside(first, value), slo, quiet),
+        values,
         slo=given["slo"],
         target=target,
         refine=REFINE if given["refine"] is None else given["refine"],
-        observer=None if quiet else lambda step: click.echo(sweep_step(step, screen), err=True),
+        observer=None if quiet else lambda step: click.echo(sweep_step(step, screen, by), err=True),
+        by=by,
     )
     found = swept.as_dict()
     if given["as_json"]:
@@ -130,18 +189,21 @@ def _sweep(given: dict[str, Any], rates: list[float]) -> None:
         print_lines(sweep_table(found, Screen.of(sys.stdout)))
     if swept.interrupted:
         click.get_current_context().exit(INTERRUPTED)
+    if not any(step.n_ended for step in swept.steps):
+        click.get_current_context().exit(FAILED)
 
 
-def _measured(given: dict[str, Any], rate: float, path: Path, slo: Slo | None, quiet: bool) -> Step | None:
-    """One rate of a sweep; None where Ctrl-C ended it."""
+def _measured(given: dict[str, Any], value: float, plan: Plan, path: Path, slo: Slo | None, quiet: bool) -> Step | None:
+    """One step of a sweep; None where Ctrl-C ended it."""
     from tokentape.load.account import account_of
     from tokentape.load.knee import step_of
+    from tokentape.views.card import shown_path
 
     refuse_taken(path, overwrite=given["overwrite"])
-    with _recorded(given, plan_of(given, rate), path, quiet) as tape:
+    with _recorded(given, plan, path, quiet) as tape:
         if tape.notes.get("interrupted"):
             return None
-        return step_of(rate, account_of(tape, slo), str(path))
+        return step_of(value, account_of(tape, slo), shown_path(path))
 
 
 def _recorded(given: dict[str, Any], plan: Plan, path: Path, quiet: bool) -> Any:
@@ -169,13 +231,13 @@ def _recorded(given: dict[str, Any], plan: Plan, path: Path, quiet: bool) -> Any
             raise
 
 
-def plan_of(given: Mapping[str, Any], rate: float | None) -> Plan:
+def plan_of(given: Mapping[str, Any], rate: float | None, concurrency: int | None = None) -> Plan:
     """When the requests are sent. Raises UsageError."""
     from tokentape.load.plan import Plan
 
     return Plan(
         rate=rate,
-        concurrency=given["concurrency"],
+        concurrency=concurrency,
         arrivals=given["arrivals"],
         burstiness=1.0 if given["burstiness"] is None else given["burstiness"],
         ramp_ns=_ns(given["ramp"], "--ramp") or 0,
@@ -282,9 +344,9 @@ def _place(given: Mapping[str, Any], *, taken: bool = True) -> Path:
     return path
 
 
-def _beside(path: Path, rate: float) -> Path:
-    """The tape of one rate of a sweep."""
-    return path.with_name(f"{path.stem}-{rate:.4g}{path.suffix or '.tape'}")
+def _beside(path: Path, value: float) -> Path:
+    """The tape of one step of a sweep."""
+    return path.with_name(f"{path.stem}-{value:.4g}{path.suffix or '.tape'}")
 
 
 def _slo(given: Mapping[str, Any]) -> Slo | None:

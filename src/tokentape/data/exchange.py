@@ -34,10 +34,10 @@ FAULTS = (
     "redirect",
     "too_long",
 )
-"""What can go wrong with a request: a status that is no success; an error in the middle of the stream; the stream's last word is
-missing, the answer is whole; the stream ended in the middle; the connection was broken off; an event that is none; nothing came
-for too long; no connection; no TLS; an answer that is no event stream; the answer is elsewhere; more came than one request may
-bring."""
+"""What can go wrong with a request: a status that is no success; an error in the middle of the stream; the stream's last word,
+``[DONE]`` or a finish reason, is missing, the answer is whole; the stream ended in the middle; the connection was broken off; an
+event that is none; nothing came for too long; no connection; no TLS; an answer that is no event stream; the answer is elsewhere;
+more came than one request may bring."""
 
 
 @dataclass(frozen=True, slots=True)

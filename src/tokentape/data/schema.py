@@ -176,7 +176,7 @@ EXCHANGE_COLUMNS: tuple[Column, ...] = (
     Column("scheduled_ns", "i8", "ns", "when the request was due, since the tape's origin; null where it was sent as soon as it could be"),
     Column("connect_ns", "i8", "ns", "when connecting began; null on a connection that was open already"),
     Column("connected_ns", "i8", "ns", "when the connection could be written to, TLS included; null likewise"),
-    Column("sent_ns", "i8", "ns", "when the last byte of the request had been handed to the socket"),
+    Column("sent_ns", "i8", "ns", "just before the call that handed the last byte of the request to the socket; null where it was never all taken"),
     Column("first_byte_ns", "i8", "ns", "when the first byte of the answer had come, of its headers"),
     Column("ended_ns", "i8", "ns", "when the answer was over: its last byte, or what cut it off"),
     Column("status", "i8", "", "HTTP status; null where there was no answer"),

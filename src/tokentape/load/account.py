@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ def account_of(tape: Tape, slo: Slo | None = None) -> dict[str, Any]:
     return {
         "plan": tape.notes.get("load"),
         "n_requests": len(passed),
+        "n_unsent": tape.notes.get("n_unsent", 0),
         "n_retries": sum(one.retry_of is not None for one in passed),
         "n_ended": len(ended),
         "n_failed": sum(one.outcome == "failed" for one in found),
@@ -56,7 +57,15 @@ def account_of(tape: Tape, slo: Slo | None = None) -> dict[str, Any]:
         "goodput": None if slo is None else asdict(goodput(found, slo, window)),
         "prompt_tokens": _asked(tape, "prompt_tokens_asked", "n_prompt"),
         "client": tape.notes.get("client"),
+        "server_behind": _behind(tape),
+        "backlog": tape.notes.get("backlog"),
     }
+
+
+def _behind(tape: Tape) -> bool | None:
+    """Whether the server fell behind; None where that cannot be told."""
+    noted = tape.notes.get("backlog")
+    return bool(noted.get("behind")) if isinstance(noted, Mapping) else None
 
 
 def _known(values: Iterable[int | None]) -> list[int]:

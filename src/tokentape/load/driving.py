@@ -15,13 +15,15 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from tokentape.data.exchange import Exchange, Scrape
 from tokentape.errors import RecordingError
@@ -37,6 +39,8 @@ __all__ = ["Driven", "drive"]
 MS = 1_000_000
 S = 1_000_000_000
 FLUSH_NS = 250 * MS
+SETTLE_NS = 50 * MS
+"""How often a run that has ended is made what it is on a whole tape: closing would do it, and take its time."""
 LEAD_NS = 30 * MS
 """The load begins so long after all processes have said that they are ready."""
 READY_S = 60.0
@@ -57,6 +61,7 @@ class Driven:
     lateness: list[Lateness] = field(default_factory=list)
     interrupted: bool = False
     gone: bool = False
+    n_unsent: int = 0
     died: list[str] = field(default_factory=list)
 
 
@@ -65,7 +70,11 @@ class _Client:
     number: int
     link: socket.socket
     process: subprocess.Popen[bytes]
+    said: IO[bytes]
+    """What it writes to stderr, which is not for the terminal."""
+    why: str | None = None
     frames: Frames = field(default_factory=Frames)
+    left: deque[Any] = field(default_factory=deque)
     finished: bool = False
 
 
@@ -110,7 +119,7 @@ class _Drive:
         self._vocabulary = SharedVocabulary()
         self._stopping_ns: int | None = None
         self._interrupts = 0
-        self._driven = Driven(Standing(0, n_all, tasks[0].duration_ns))
+        self._driven = Driven(Standing(0, n_all, tasks[0].duration_ns, origin))
 
     def run(self, *, on_interrupt: bool) -> Driven:
         with contextlib.ExitStack() as stack:
@@ -124,7 +133,11 @@ class _Drive:
             scrapes: queue.Queue[Scrape] = queue.Queue()
             if self._scraper is not None:
                 stack.enter_context(_scraped(self._scraper, scrapes))
-            self._loop(scrapes)
+            try:
+                self._loop(scrapes)
+            except BaseException:
+                self._save()
+                raise
         for scrape in _all_of(scrapes):  # of the last reading, when the thread has ended
             self._tape.scraped([self._since_origin(scrape)])
         self._tape.flush()
@@ -142,13 +155,27 @@ class _Drive:
             except TimeoutError:
                 data = b""
             if not data or not client.frames.feed(data):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    client.process.wait(1.0)
                 raise RecordingError(
                     "a client process did not start",
-                    why=f"it said nothing, and ended with {client.process.poll()}",
+                    why=f"it said nothing, and ended with {client.process.poll()}: {_last_line(client.said)}",
                     fix="fewer --processes, or a machine with more memory",
                 )
             client.link.setblocking(False)
             self._selector.register(client.link, selectors.EVENT_READ, client)
+
+    def _save(self) -> None:
+        """Keep what the processes have sent until now, whatever it was that went wrong here."""
+        for client in self._clients:
+            with contextlib.suppress(OSError):
+                while not client.finished and (data := client.link.recv(1 << 20)):
+                    client.left += [record for records in client.frames.feed(data) for record in records]
+            while client.left:
+                with contextlib.suppress(Exception):
+                    self._hear(client, b"")
+        with contextlib.suppress(Exception):
+            self._tape.flush()
 
     def _clean_up(self) -> None:
         self._selector.close()
@@ -160,6 +187,7 @@ class _Drive:
             except subprocess.TimeoutExpired:
                 client.process.kill()
                 client.process.wait()
+            client.said.close()
 
     def _heard(self) -> None:
         self._interrupts += 1
@@ -169,7 +197,7 @@ class _Drive:
     # what they tell
 
     def _loop(self, scrapes: queue.Queue[Scrape]) -> None:
-        flushed = 0
+        flushed = settled = 0
         while not all(client.finished for client in self._clients):
             for key, _ in self._selector.select(0.05):
                 self._receive(key.data)
@@ -182,6 +210,9 @@ class _Drive:
             if self._stopping_ns is not None and now - self._stopping_ns > LEAVING_NS:
                 for client in self._clients:
                     client.process.kill()
+            if now - settled >= SETTLE_NS:
+                settled = now
+                self._tape.settle()
             if now - flushed >= FLUSH_NS:
                 flushed = now
                 self._tape.scraped([self._since_origin(one) for one in _all_of(scrapes)])
@@ -206,9 +237,13 @@ class _Drive:
         if not data:
             self._lost(client)
             return
-        for records in client.frames.feed(data):
-            for record in records:
-                getattr(self, f"_on_{record[0]}")(client, *record[1:])
+        self._hear(client, data)
+
+    def _hear(self, client: _Client, data: bytes) -> None:
+        client.left += [record for records in client.frames.feed(data) for record in records]
+        while client.left:
+            name, *told = client.left.popleft()
+            getattr(self, f"_on_{name}")(client, *told)
 
     def _on_begun(self, client: _Client, key: int, run: Any, start: int) -> None:
         live = LiveRun(run, start, _no_ticks(), lambda: (), spellers=[self._vocabulary] * len(run.traces))
@@ -228,7 +263,7 @@ class _Drive:
         del self._open[key]
         if passed.retry_of is not None:
             passed = replace(passed, retry_of=self._numbers[passed.retry_of])
-        self._tape.end(key, reasons, passed)
+        passed = self._tape.end(key, reasons, passed) or passed
         self._driven.standing.ended(key, reasons, passed, time.perf_counter_ns())
 
     def _on_state(
@@ -242,13 +277,18 @@ class _Drive:
         client.finished = True
         self._selector.unregister(client.link)
         self._driven.lateness.append(lateness)
+        self._driven.n_unsent += counts.unsent
+
+    def _on_broke(self, client: _Client, process: int, why: str) -> None:
+        client.why = why
 
     def _lost(self, client: _Client) -> None:
         """A process is gone that had not finished: what it had under way is lost with it."""
         client.finished = True
         self._selector.unregister(client.link)
         client.process.wait()
-        what = f"client process {client.number} ended with {client.process.returncode}"
+        why = client.why or _last_line(client.said)
+        what = f"client process {client.number} ended with {client.process.returncode}{f': {why}' if why else ''}"
         self._driven.died.append(what)
         now = time.perf_counter_ns()
         for key, (number, n_traces) in list(self._open.items()):
@@ -265,17 +305,30 @@ def _started(task: Task) -> _Client:
     ours, theirs = socket.socketpair()
     home = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.insert(0, {home!r}); from tokentape.load.worker import main; main({theirs.fileno()})"
+    said = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the process
     try:
         with theirs, _deaf():
             process = subprocess.Popen(
-                [sys.executable, "-c", code], pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, env={**os.environ}
+                [sys.executable, "-c", code],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stderr=said,
+                env={**os.environ},
             )
     except OSError:
         ours.close()
+        said.close()
         raise
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
     ours.sendall(framed(task))
-    return _Client(task.process, ours, process)
+    return _Client(task.process, ours, process, said)
+
+
+def _last_line(said: IO[bytes]) -> str:
+    """The last thing that a process wrote to stderr; empty where it said nothing."""
+    said.seek(0)
+    lines = said.read().decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 @contextlib.contextmanager

@@ -9,13 +9,15 @@ every decision of the loop is exact to the nanosecond.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from tokentape.data.exchange import Exchange
 from tokentape.load.errands import Errand, Errands
-from tokentape.load.lateness import Lateness
+from tokentape.load.grounded import Grounded, in_words
+from tokentape.load.lateness import BLIND_NS, Lateness
 from tokentape.load.waiting import Waiting
 from tokentape.recorder.tick import LiveRun, Said, Tick
 
@@ -79,13 +81,16 @@ class Hearer(Protocol):
 
 @dataclass(slots=True)
 class Counts:
-    """How many requests have been sent, ended well, failed, are under way; ``gone`` is a server that answers no more."""
+    """How many requests have been sent, ended well, failed, are under way, and were due but never sent; ``gone`` is a server that
+    answers no more.
+    """
 
     sent: int = 0
     done: int = 0
     failed: int = 0
     under_way: int = 0
     unanswered: int = 0
+    unsent: int = 0
     gone: bool = False
 
 
@@ -95,6 +100,10 @@ class _Flight:
     flight: Flying
     begun: bool = False
     answer: list[bytes] = field(default_factory=list)
+    reads: dict[int, int] = field(default_factory=dict)
+    """The read that brought the last token of each of its sequences."""
+    broken: str | None = None
+    """What went wrong here, rather than with the server, when its answer was to be understood."""
 
 
 class Engine:
@@ -131,6 +140,7 @@ class Engine:
         self._prepared: Errand | None = None
         self._beat_ns = 0
         self._told_ns = 0
+        self._blind_ns = 0
         self.counts = Counts()
         self.lateness = lateness or Lateness()
 
@@ -138,14 +148,19 @@ class Engine:
         """One turn of the loop; False when all is done."""
         began = self._waiting.now()
         self._send_due(began)
+        self.counts.unsent = self._errands.n_unsent
         if not self._flights and self._errands.done:
             self.lateness.busy_ns += self._waiting.now() - began
             return False
         until, exact = self._moment()
         self._make_ready(until, exact)
-        self.lateness.busy_ns += self._waiting.now() - began
+        asked = self._waiting.now()
+        self.lateness.busy_ns += asked - began
         ready = self._waiting.wait(until, exact=exact)
-        self._told_ns = told = self._waiting.now()
+        before, self._told_ns = self._told_ns, self._waiting.now()
+        told = self._told_ns
+        # for so long nobody looked: it was at work before it asked, and then was woken later than it had asked for
+        self._blind_ns = max(asked - before if before else 0, told - max(until, asked))
         for key in ready:
             self._move(key)
         now = self._waiting.now()
@@ -180,7 +195,7 @@ class Engine:
             now = self._waiting.now()
 
     def _launch(self, errand: Errand) -> None:
-        flight = self._launcher.launch(errand)
+        flight = self._launched(errand)
         key, self._key = self._key, self._key + self._stride
         now = self._waiting.now()
         if errand.due_ns is not None:
@@ -190,7 +205,14 @@ class Engine:
         self._flights[key] = one = _Flight(errand, flight)
         self.counts.sent += 1
         self.counts.under_way += 1
-        self._see(key, one, flight.advance(now))
+        self._see(key, one, self._advanced(one, now))
+
+    def _launched(self, errand: Errand) -> Flying:
+        """The request on its way, or one that stands for it where it cannot be made."""
+        try:
+            return self._launcher.launch(errand)
+        except Exception as error:
+            return Grounded(self._waiting.now(), in_words(error))
 
     def _moment(self) -> tuple[int, bool]:
         """Until when nothing has to be done, and whether that has to be done on time."""
@@ -206,21 +228,33 @@ class Engine:
     def _make_ready(self, until: int, exact: bool) -> None:
         head = self._errands.head
         if head is not None and head is not self._prepared and until - self._waiting.now() > AHEAD_NS:
-            self._launcher.prepare(head)
             self._prepared = head
+            with contextlib.suppress(Exception):  # it is told of when the errand is due
+                self._launcher.prepare(head)
 
     # what is under way
 
     def _move(self, key: Any) -> None:
         one = self._flights.get(key)
         if one is not None:  # else it was ended by what came before it in this turn
-            self._see(key, one, one.flight.advance(self._waiting.now()))
+            self._see(key, one, self._advanced(one, self._waiting.now()))
+
+    def _advanced(self, one: _Flight, now: int) -> list[Tick]:
+        """The ticks of a flight moved on; whatever a server sends, it is the fault of this one request."""
+        try:
+            return one.flight.advance(now)
+        except Exception as error:
+            one.broken = in_words(error)
+            one.flight.abort(one.broken)
+            with contextlib.suppress(Exception):
+                return one.flight.advance(now)  # what had been understood before
+            return []
 
     def _look_at_limits(self, now: int) -> None:
         for key, one in list(self._flights.items()):
             limit = one.flight.deadline_ns
             if limit is not None and limit <= now:
-                self._see(key, one, one.flight.advance(now))
+                self._see(key, one, self._advanced(one, now))
 
     def _see(self, key: int, one: _Flight, ticks: list[Tick]) -> None:
         """Hand on what came of a move, and watch the socket for what the flight wants next."""
@@ -229,7 +263,7 @@ class Engine:
             one.begun = True
             self._hearer.begun(key, live)
         if ticks:
-            self._measure(ticks)
+            self._measure(one, ticks)
             if one.errand.goes_on:
                 one.answer += [said.data or b"" for tick in ticks for said in tick.said or () if _is_answer(said)]
             self._hearer.ticked(key, ticks)
@@ -238,19 +272,27 @@ class Engine:
         else:
             self._waiting.watch(key, flight.fileno(), flight.wants)
 
-    def _measure(self, ticks: list[Tick]) -> None:
-        own, before = self.lateness, None
+    def _measure(self, one: _Flight, ticks: list[Tick]) -> None:
+        own = self.lateness
         for tick in ticks:
             if tick.read is None:
                 continue
-            own.shared_stamps += tick.end == before
-            before = tick.end
             if tick.read == tick.end:  # nobody stamped the bytes before they were read
                 own.read_stamps += 1
-                own.read.add(tick.read - min(self._told_ns, tick.read))
+                lag = tick.read - min(self._told_ns, tick.read)
             else:
                 own.kernel_stamps += 1
-                own.read.add(tick.read - tick.end)
+                lag = tick.read - tick.end
+            own.read.add(lag)
+            if not tick.said:
+                continue
+            row = tick.said[0].row
+            if row in one.reads:
+                own.gaps += 1
+                if one.reads[row] == tick.read:  # and one stamp for both
+                    own.shared_gaps += 1
+                    own.missed_gaps += max(self._blind_ns, tick.read - self._told_ns, lag) >= BLIND_NS
+            one.reads[row] = tick.read
 
     def _land(self, key: int, one: _Flight) -> None:
         self._waiting.forget(key)
@@ -260,9 +302,12 @@ class Engine:
         del self._flights[key]
         errand = one.errand
         passed = self._told(one)
-        self._launcher.landed(one.flight)
+        if not isinstance(one.flight, Grounded):
+            self._launcher.landed(one.flight)
         assert one.begun  # a flight that is done can always tell of its run
         reasons = one.flight.finish_reasons()
+        if one.broken is not None:
+            reasons = ["error"] * len(reasons)
         self._hearer.ended(key, reasons, passed)
         self.counts.under_way -= 1
         well = passed.fault in (None, "no_done") and not {"error", "interrupted"} & set(reasons)
@@ -282,8 +327,15 @@ class Engine:
         """What passed, with what only the load knows of it."""
         errand = one.errand
         due = errand.due_ns
+        try:
+            passed = one.flight.exchange(self._origin)
+        except Exception as error:
+            one.broken = one.broken or in_words(error)
+            passed = Exchange(ended_ns=self._waiting.now() - self._origin)
+        if one.broken is not None:
+            passed = replace(passed, fault=passed.fault or "malformed", error=one.broken)
         return replace(
-            one.flight.exchange(self._origin),
+            passed,
             scheduled_ns=None if due is None else due - self._origin,
             attempt=errand.attempt,
             retry_of=errand.retry_of,

@@ -45,8 +45,9 @@ class Errands:
     """Gives one errand after another, each when it is due and there is room.
 
     ``feed`` gives conversations with the times at which they begin, in order; None throughout for a closed loop of ``cap``
-    users, each of whom begins another conversation as soon as the last has ended. A user who thinks keeps his place. Without
-    a schedule's end of its own nothing begins at ``until_ns`` or later.
+    users, each of whom begins another conversation as soon as the last has ended. A user who thinks keeps his place. Nothing
+    begins at ``until_ns`` or later: what was due before and has waited for room until then is never sent, and counted in
+    ``n_unsent``.
     """
 
     def __init__(
@@ -60,6 +61,8 @@ class Errands:
         self._serial = 0
         self._queue: deque[Errand] = deque()
         self._open = True
+        self._full = False
+        self.n_unsent = 0
         self._fetch()
 
     def later(self, errand: Errand) -> None:
@@ -77,7 +80,10 @@ class Errands:
                 return heapq.heappop(self._later)[2]
             full = under_way + len(self._later) >= (self._cap or 1)
             return None if full or self._ends(now_ns) else self._taken()
-        if self._cap is not None and under_way >= self._cap:
+        waited, self._full = self._full, self._cap is not None and under_way >= self._cap
+        if (waited or self._full) and self._until_ns is not None and now_ns >= self._until_ns:
+            self._give_up()
+        if self._full:
             return None
         due_ns = self.due_ns
         if due_ns is None or due_ns > now_ns:
@@ -118,6 +124,13 @@ class Errands:
         self._feed = iter(())
         self._queue.clear()
         self._later.clear()
+
+    def _give_up(self) -> None:
+        """The time is over, and there was no room for what is left."""
+        while self._fetch():
+            pass
+        self.n_unsent += len(self._queue) + len(self._later)
+        self.end()
 
     def _ends(self, now_ns: int) -> bool:
         if self._until_ns is not None and now_ns >= self._until_ns:

@@ -25,7 +25,18 @@ from typing import Any
 
 from tokentape.errors import UsageError
 
-__all__ = ["SHARE", "Step", "Swept", "knee_of", "largest_of", "read_rates", "step_of", "sweep_rates", "wilson"]
+__all__ = [
+    "SHARE",
+    "Step",
+    "Swept",
+    "knee_of",
+    "largest_of",
+    "read_numbers",
+    "read_rates",
+    "step_of",
+    "sweep_rates",
+    "wilson",
+]
 
 SHARE = 0.9
 FEW = 3
@@ -38,7 +49,9 @@ _NUMBER = r"\d*\.?\d+(?:e-?\d+)?"
 @dataclass(frozen=True, slots=True)
 class Step:
     """What came of one rate. ``ttft_ns``, ``gap_ns`` and ``e2e_ns`` are means: of a few seconds there are seldom enough requests
-    for a percentile. ``n_good`` of ``n_requests`` met the objectives, None without any. ``path`` is its tape.
+    for a percentile. ``ttft_p99_ns`` is None where there were too few, and ``ttft_max_ns`` is what there is then. ``n_good`` of
+    ``n_requests`` met the objectives, None without any. ``path`` is its tape. In a sweep over concurrency ``rate`` is the number
+    under way.
     """
 
     rate: float
@@ -51,6 +64,10 @@ class Step:
     e2e_ns: float | None
     n_good: int | None = None
     client_late: bool = False
+    server_behind: bool = False
+    due_per_s: float | None = None
+    ttft_p99_ns: float | None = None
+    ttft_max_ns: float | None = None
     path: str | None = None
 
     @property
@@ -68,12 +85,15 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """The steps in the order of their rates, the knee, and the largest rate that meets ``slo``, None without objectives."""
+    """The steps in the order of their rates, the knee, and the largest rate that meets ``slo``, None without objectives.
+    ``by`` is ``"rate"``, or ``"concurrency"`` where each step is a number of requests under way.
+    """
 
     steps: tuple[Step, ...]
     slo: str | None = None
     target: float = SHARE
     interrupted: bool = False
+    by: str = "rate"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -84,6 +104,7 @@ class Swept:
             "slo": self.slo,
             "target": self.target,
             "interrupted": self.interrupted,
+            "by": self.by,
         }
 
 
@@ -106,6 +127,12 @@ def read_rates(text: str) -> list[float]:
     except ValueError as error:
         raise UsageError(f"the rate {text}", why="it is a number of requests a second, or several", fix=fix) from error
     for rate in rates:
+        if rate == math.inf:
+            raise UsageError(
+                "a rate without end",
+                why="a server that is asked as fast as it answers is asked by a closed loop",
+                fix="leave --rate out, and --concurrency 8: eight requests are under way all the time",
+            )
         if not math.isfinite(rate) or rate <= 0:
             raise UsageError(
                 f"a rate of {rate:g}",
@@ -115,6 +142,18 @@ def read_rates(text: str) -> list[float]:
     if len(set(rates)) < len(rates):
         raise UsageError(f"the rates {text}", why="one of them is there twice", fix=fix)
     return sorted(rates)
+
+
+def read_numbers(text: str) -> list[int]:
+    """Numbers of requests under way, as :func:`read_rates` reads rates. Raises UsageError."""
+    fix = "--concurrency 8; --concurrency 1,2,4,8; --concurrency 1..64 doubles"
+    try:
+        found = [int(text)] if "," not in text and ".." not in text else read_rates(text)
+    except ValueError:
+        found = [0.5]
+    if any(one != round(one) for one in found):
+        raise UsageError(f"--concurrency {text}", why="it is a whole number of requests, or several", fix=fix)
+    return [round(one) for one in found]
 
 
 def step_of(rate: float, account: dict[str, Any], path: str | None = None) -> Step:
@@ -132,6 +171,10 @@ def step_of(rate: float, account: dict[str, Any], path: str | None = None) -> St
         e2e_ns=account["e2e"]["mean"],
         n_good=None if good is None else good["n_good"],
         client_late=bool(client.get("bottleneck")),
+        server_behind=bool(account["server_behind"]),
+        due_per_s=account["offered_per_s"],
+        ttft_p99_ns=account["ttft"]["p99"],
+        ttft_max_ns=account["ttft"]["max"],
         path=path,
     )
 
@@ -144,6 +187,7 @@ def sweep_rates(
     target: float = SHARE,
     refine: int = 0,
     observer: Callable[[Step], None] | None = None,
+    by: str = "rate",
 ) -> Swept:
     """Measure each rate, and with objectives ``refine`` more between the last that met them and the first that did not.
 
@@ -162,14 +206,17 @@ def sweep_rates(
 
     for rate in rates:
         if not done(rate):
-            return Swept(tuple(steps), slo, target, interrupted=True)
+            return Swept(tuple(steps), slo, target, interrupted=True, by=by)
     for _ in range(refine if slo is not None else 0):
         between = largest_of(steps, target)
         if between["good"] is None or between["bad"] is None:
             break
-        if not done(math.sqrt(between["good"] * between["bad"])):
-            return Swept(tuple(steps), slo, target, interrupted=True)
-    return Swept(tuple(steps), slo, target)
+        middle = math.sqrt(between["good"] * between["bad"])
+        if by == "concurrency" and (middle := round(middle)) in (between["good"], between["bad"]):
+            break
+        if not done(middle):
+            return Swept(tuple(steps), slo, target, interrupted=True, by=by)
+    return Swept(tuple(steps), slo, target, by=by)
 
 
 def knee_of(steps: Sequence[Step]) -> dict[str, Any]:

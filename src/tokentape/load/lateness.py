@@ -9,17 +9,21 @@
   come; **CPU share**: the CPU time of its process over time, waiting in a loop for a near moment included;
 * **pauses** of Python's garbage collector.
 
-The client was the bottleneck, of what was measured, where
+* **shared reads**: tokens of a sequence that one read brought together have one stamp, and the gap between them is not measured.
+  A server may have sent them so; where nobody had looked at the sockets for a millisecond before, the client is to blame.
+
+The client was the bottleneck, of what was measured, where there is an answer and
 
 * requests went out late: the 99th percentile of the dispatch delay above 10 % of the median time to first token, and 2 ms;
-* or it read late: that of the read lag above 10 % of the median gap, and 1 ms. Stamps of the kernel hold even so, until
-  messages begin to share a read and with it a stamp (``shared_stamps`` counts them; a server may also send several at once): where
-  all are the kernel's, the limit is half the median gap;
+* or it read late: that of the read lag above 10 % of the median gap, and 1 ms. Where all stamps are the kernel's they hold even so,
+  and the limit is half the median gap;
+* or more than 1 % of the gaps were lost in shared reads for which the client is to blame, or for which others had its processor;
 * or a process was busy more than 80 % of its time: it has no room left for what comes at once;
 * or a process died.
 
-Where it was late and waited for a processor more than 5 % of the time, since others had it (Linux says so), that is told too:
-more processes would not help.
+Of too few values for a percentile the largest stands in its place, and is told as such. Where it was late and waited for a
+processor more than 5 % of the time, since others had it (Linux says so), that is told too: more processes would not help. What was
+late and touches no figure, since there is none, is told as ``late``.
 """
 
 from __future__ import annotations
@@ -28,7 +32,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BUSY_SHARE", "Lateness", "Tally", "verdict"]
+__all__ = ["BLIND_NS", "BUSY_SHARE", "Lateness", "Tally", "verdict"]
 
 MS = 1_000_000
 DISPATCH_SHARE, DISPATCH_LEAST_NS = 0.1, 2 * MS
@@ -36,6 +40,11 @@ READ_SHARE, READ_LEAST_NS = 0.1, 1 * MS
 READ_SHARE_STAMPED = 0.5
 BUSY_SHARE = 0.8
 STARVED_SHARE = 0.05
+SHARED_SHARE = 0.01
+BLIND_NS = 1 * MS
+"""For so long sockets were not looked at, when what one read brings is the client's doing."""
+FOR_P99 = 662
+"""Values without which there is no 99th percentile (:mod:`tokentape.study.percentiles`)."""
 
 _FINE = 5
 """Bits of a number that are kept: a bucket is at most 3 % wide."""
@@ -87,15 +96,23 @@ class Tally:
         """Percentiles, the largest, and how many they are of."""
         return {"p50": self.quantile(50), "p99": self.quantile(99), "max": self.most, "n": self.n}
 
+    def as_honest_dict(self) -> dict[str, Any]:
+        """The same, without a percentile of too few."""
+        return {**self.as_dict(), "p99": self.quantile(99) if self.n >= FOR_P99 else None}
+
 
 def _low(bucket: int) -> int:
     return (bucket & 0xFF) << (bucket >> 8)
 
 
+_SUMS = ("kernel_stamps", "read_stamps", "gaps", "shared_gaps", "missed_gaps", "busy_ns", "cpu_ns", "wall_ns")
+
+
 @dataclass
 class Lateness:
     """What one client process measured of itself; times in nanoseconds. ``kernel_stamps`` and ``read_stamps`` count messages by who
-    stamped them, ``shared_stamps`` those that had the stamp of the one before.
+    stamped them, ``gaps`` those between tokens of a sequence, ``shared_gaps`` those of them that lie within one read, and
+    ``missed_gaps`` those of these for which nobody had looked for a while.
     """
 
     dispatch: Tally = field(default_factory=Tally)
@@ -105,7 +122,9 @@ class Lateness:
     waited_for_room: Tally = field(default_factory=Tally)
     kernel_stamps: int = 0
     read_stamps: int = 0
-    shared_stamps: int = 0
+    gaps: int = 0
+    shared_gaps: int = 0
+    missed_gaps: int = 0
     busy_ns: int = 0
     cpu_ns: int = 0
     starved_ns: int | None = None
@@ -118,7 +137,7 @@ class Lateness:
         """Add what another process measured; of the shares the larger one stays."""
         for name in ("dispatch", "read", "loop", "collections", "waited_for_room"):
             getattr(self, name).merge(getattr(other, name))
-        for name in ("kernel_stamps", "read_stamps", "shared_stamps", "busy_ns", "cpu_ns", "wall_ns"):
+        for name in _SUMS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         if other.starved_ns is not None and other.wall_ns:
             self.worst_starved_share = max(self.worst_starved_share or 0.0, other.starved_ns / other.wall_ns)
@@ -144,47 +163,65 @@ def verdict(
 ) -> dict[str, Any]:
     """Whether the client was the bottleneck, by the rules above, with its figures, as plain values.
 
-    ``ttft_ns`` and ``gap_ns`` are medians of what was recorded, None where there are none. ``reasons`` are sentences,
+    ``ttft_ns`` and ``gap_ns`` are medians of what was recorded, None where nothing was answered. ``reasons`` are sentences,
     ``said`` the same as keys of the catalogue with what fills them.
     """
     whole = Lateness()
     for one in measured:
         whole.merge(one)
-    read_share = READ_SHARE if whole.read_stamps or not whole.kernel_stamps else READ_SHARE_STAMPED
-    limits = {
-        "dispatch_delay_ns": max(DISPATCH_LEAST_NS, round(DISPATCH_SHARE * (ttft_ns or 0))),
-        "read_lag_ns": max(READ_LEAST_NS, round(read_share * (gap_ns or 0))),
-        "busy_share": BUSY_SHARE,
-    }
-    said: list[dict[str, Any]] = []
-    for name, key in (("dispatch_delay_ns", "load.late_sent"), ("read_lag_ns", "load.late_read")):
-        tally = whole.dispatch if name == "dispatch_delay_ns" else whole.read
-        p99 = tally.quantile(99)
-        if p99 is not None and p99 > limits[name]:
-            said.append({"key": key, "p99_ns": p99, "limit_ns": limits[name]})
-    if whole.worst_busy_share > BUSY_SHARE:
-        said.append({"key": "load.late_busy", "share": whole.worst_busy_share, "limit": BUSY_SHARE})
+    limits = _limits(whole, ttft_ns, gap_ns)
+    said = _late(whole, limits)
     starved = whole.worst_starved_share
     if said and starved is not None and starved > STARVED_SHARE:
         said.append({"key": "load.late_starved", "share": starved})
     said += [{"key": "load.late_died", "what": what} for what in died]
     return {
-        "bottleneck": bool(said),
-        "dispatch_delay_ns": whole.dispatch.as_dict(),
-        "read_lag_ns": whole.read.as_dict(),
-        "loop_lag_ns": whole.loop.as_dict(),
-        "gc_ns": {**whole.collections.as_dict(), "total": whole.collections.total},
-        "waited_for_room_ns": whole.waited_for_room.as_dict(),
+        "bottleneck": bool(said) and ttft_ns is not None,
+        "late": bool(said),
+        "dispatch_delay_ns": whole.dispatch.as_honest_dict(),
+        "read_lag_ns": whole.read.as_honest_dict(),
+        "loop_lag_ns": whole.loop.as_honest_dict(),
+        "gc_ns": {**whole.collections.as_honest_dict(), "total": whole.collections.total},
+        "waited_for_room_ns": whole.waited_for_room.as_honest_dict(),
         "cpu_share": _share(whole.worst_cpu_share, whole.wall_ns),
         "busy_share": _share(whole.worst_busy_share, whole.wall_ns),
         "starved_share": None if starved is None else round(starved, 4),
         "stamps": {"kernel": whole.kernel_stamps, "read": whole.read_stamps},
-        "shared_stamps": whole.shared_stamps,
+        "gaps": {"n": whole.gaps, "shared": whole.shared_gaps, "missed": whole.missed_gaps},
         "limits": limits,
         "processes": processes,
         "reasons": [_sentence(one) for one in said],
         "said": said,
     }
+
+
+def _limits(whole: Lateness, ttft_ns: float | None, gap_ns: float | None) -> dict[str, float]:
+    read_share = READ_SHARE if whole.read_stamps or not whole.kernel_stamps else READ_SHARE_STAMPED
+    return {
+        "dispatch_delay_ns": max(DISPATCH_LEAST_NS, round(DISPATCH_SHARE * (ttft_ns or 0))),
+        "read_lag_ns": max(READ_LEAST_NS, round(read_share * (gap_ns or 0))),
+        "busy_share": BUSY_SHARE,
+        "shared_share": SHARED_SHARE,
+    }
+
+
+def _late(whole: Lateness, limits: Mapping[str, float]) -> list[dict[str, Any]]:
+    """In what it was late."""
+    said: list[dict[str, Any]] = []
+    tallies = (("dispatch_delay_ns", "load.late_sent", whole.dispatch), ("read_lag_ns", "load.late_read", whole.read))
+    for name, key, tally in tallies:
+        enough = tally.n >= FOR_P99
+        worst = tally.quantile(99) if enough else tally.most
+        if worst is not None and worst > limits[name]:
+            key = key if enough else f"{key}_most"
+            said.append({"key": key, "p99_ns" if enough else "max_ns": worst, "limit_ns": limits[name]})
+    starved = (whole.worst_starved_share or 0.0) > STARVED_SHARE
+    missed = whole.shared_gaps if starved else whole.missed_gaps
+    if missed > SHARED_SHARE * whole.gaps:
+        said.append({"key": "load.late_shared", "n": missed, "of": whole.gaps})
+    if whole.worst_busy_share > BUSY_SHARE:
+        said.append({"key": "load.late_busy", "share": whole.worst_busy_share, "limit": BUSY_SHARE})
+    return said
 
 
 def _share(share: float, wall_ns: int) -> float | None:
@@ -198,5 +235,10 @@ def _sentence(one: Mapping[str, Any]) -> str:
         return f"other processes had its processor {one['share']:.0%} of the time"
     if one["key"] == "load.late_died":
         return str(one["what"])
-    what = "requests were sent" if one["key"] == "load.late_sent" else "answers were read"
-    return f"{what} {one['p99_ns'] / MS:.3g} ms late at the 99th percentile, of at most {one['limit_ns'] / MS:.3g} ms"
+    if one["key"] == "load.late_shared":
+        return f"it read several messages at once: {one['n']} of {one['of']} gaps are not measured"
+    what = "requests were sent" if one["key"].startswith("load.late_sent") else "answers were read"
+    limit = f"limit {one['limit_ns'] / MS:.3g} ms"
+    if "max_ns" in one:
+        return f"{what} {one['max_ns'] / MS:.3g} ms late at most ({limit})"
+    return f"{what} {one['p99_ns'] / MS:.3g} ms late at the 99th percentile ({limit})"

@@ -11,6 +11,7 @@ from tokentape.clock import HostClock
 from tokentape.data.exchange import Scrape
 from tokentape.data.tape import Tape
 from tokentape.errors import Unreachable, UsageError
+from tokentape.load.backlog import backlog_of
 from tokentape.load.driving import Driven, Observer, drive
 from tokentape.load.errands import Errand
 from tokentape.load.lateness import verdict
@@ -56,9 +57,10 @@ def load(
     ``duration_ns``, ``requests``, ...) and options of ``generate()``. ``logprobs`` asks the server for log-probabilities too,
     which costs it time. ``observer`` is told how it stands several times a second.
 
-    Ctrl-C ends the load and keeps everything; the tape's state is ``partial`` then. The tape's note ``client`` says whether the
-    client kept up. Raises UsageError for what cannot be asked for, and what the source raises at first contact, before there is a
-    tape; Unreachable for a server that is gone in the middle, with the tape kept.
+    Ctrl-C ends the load and keeps everything; the tape's state is ``partial`` then. The tape's notes: ``client`` says whether the
+    client kept up, ``backlog`` whether the server did (``behind``), ``n_unsent`` how many were due and never sent. Raises
+    UsageError for what cannot be asked for, and what the source raises at first contact, before there is a tape; Unreachable for a
+    server that is gone in the middle, with the tape kept.
     """
     own = {name: given.pop(name) for name in list(given) if name in Plan.__dataclass_fields__}
     if plan is not None and own:
@@ -190,7 +192,7 @@ def _scraper(source: EndpointSource) -> Any:
 
 
 def _note(tape: ManyRuns, driven: Driven, plan: Plan) -> None:
-    """Write down whether the client kept up."""
+    """Write down whether the client kept up, and the server."""
     now = driven.standing
     found = verdict(
         driven.lateness,
@@ -200,5 +202,14 @@ def _note(tape: ManyRuns, driven: Driven, plan: Plan) -> None:
         died=driven.died,
     )
     tape.writer.note("client", found)
+    behind = backlog_of(now.passed, driven.n_unsent)
+    if behind is not None:
+        # where the client itself was that late, or had no time, nothing can be said of the server
+        early, late = (one or 0 for one in behind["ttft_from_due_ns"])
+        own = found["dispatch_delay_ns"]["max"] or 0
+        busy = "load.late_busy" in {one["key"] for one in found["said"]}
+        tape.writer.note("backlog", {**behind, "behind": behind["behind"] and not busy and own < (late - early) / 2})
+    if driven.n_unsent:
+        tape.writer.note("n_unsent", driven.n_unsent)
     if driven.interrupted:
         tape.writer.note("interrupted", True)

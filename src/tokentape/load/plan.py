@@ -73,6 +73,8 @@ class Plan:
         """When requests are due; None in a closed loop. Raises UsageError."""
         if self.is_closed(workload):
             self._check_closed()
+            self._check_single(workload)
+            self.n_conversations(workload)
             return None
         kind = self.arrivals or ("trace" if workload.times_ns is not None else "poisson")
         ends = self.requests
@@ -85,9 +87,11 @@ class Plan:
                 )
             if self.duration_ns is None and ends is None:
                 ends = self._whole(workload)
-            return Arrivals(
+            made = Arrivals(
                 kind, self.rate, self.burstiness, self.ramp_ns, self.seed, duration_ns=self.duration_ns, requests=ends
             )
+            self._check_single(workload)
+            return made
         times = workload.times_ns
         found = (
             None
@@ -153,6 +157,17 @@ class Plan:
                     why="in a closed loop each request follows the end of another, and no schedule",
                     fix=f"--rate 2, or leave out {name}",
                 )
+
+    def _check_single(self, workload: Workload) -> None:
+        """One prompt is sent once, unless something says how often."""
+        asked = "--rate" if self.rate is not None else "--concurrency"
+        many = self.rate is not None or (self.concurrency or 1) > 1
+        if many and workload.n == 1 and self.requests is None and self.duration_ns is None:
+            raise UsageError(
+                f"{asked} for one prompt",
+                why="it would be sent once, and nothing says how often it is to be",
+                fix="--requests 100, or --duration 60s",
+            )
 
     def _whole(self, workload: Workload) -> int:
         if workload.n is None:

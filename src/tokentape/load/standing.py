@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tokentape.data.exchange import Exchange
+from tokentape.load.backlog import Passed
 from tokentape.load.lateness import Tally
 from tokentape.recorder.tick import Tick
 
@@ -27,7 +28,8 @@ class _Under:
 
 @dataclass
 class Standing:
-    """Counts and percentiles so far; ``began`` is the mark at which the load began, ``n_all`` how many requests there will be.
+    """Counts and percentiles so far; ``began`` is the mark at which the load began, ``n_all`` how many requests there will be,
+    ``origin`` the mark from which exchanges count. ``passed`` are requests that were due at a moment of the schedule.
 
     Percentiles of a live table are of all that has come, whatever their number; those of the tape say when they are of too few.
     """
@@ -35,6 +37,7 @@ class Standing:
     began: int
     n_all: int | None = None
     duration_ns: int | None = None
+    origin: int = 0
     sent: int = 0
     done: int = 0
     failed: int = 0
@@ -45,6 +48,7 @@ class Standing:
     delay: Tally = field(default_factory=Tally)
     faults: dict[str, int] = field(default_factory=dict)
     client: dict[int, dict[str, Any]] = field(default_factory=dict)
+    passed: list[Passed] = field(default_factory=list)
     _under: dict[int, _Under] = field(default_factory=dict)
     _recent: deque[tuple[int, int, int]] = field(default_factory=deque)
 
@@ -70,7 +74,11 @@ class Standing:
 
     def ended(self, key: int, reasons: Sequence[str | None], passed: Exchange, now: int) -> None:
         """A request is over."""
-        self._under.pop(key, None)
+        under = self._under.pop(key, None)
+        if passed.scheduled_ns is not None and passed.retry_of is None and not passed.turn:
+            due = passed.scheduled_ns + self.origin
+            first = None if under is None or under.first is None else under.first - due
+            self.passed.append(Passed(due, now, first))
         well = passed.fault in (None, "no_done") and not {"error", "interrupted"} & set(reasons)
         self.done += well
         self.failed += not well

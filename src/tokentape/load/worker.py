@@ -19,6 +19,7 @@ from typing import Any
 from tokentape.load.arrivals import Arrivals
 from tokentape.load.engine import Engine, Launcher
 from tokentape.load.errands import Errands
+from tokentape.load.grounded import in_words
 from tokentape.load.lateness import Lateness
 from tokentape.load.records import Frames, Outbox, framed
 from tokentape.load.waiting import SocketWaiting
@@ -125,27 +126,28 @@ def main(fileno: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     with socket.socket(fileno=fileno) as link:
         frames = Frames()
-        task = _received(link, frames)
-        if task is None:
+        orders: list[Any] = []
+        if not _received(link, frames, orders):
             return
+        task = orders.pop(0)
         link.sendall(framed([("ready", task.process)]))
-        began = _received(link, frames)
-        if began is not None:
-            work(task, link, frames, began)
+        if _received(link, frames, orders):
+            began, *more = orders  # an order to stop may have come with it
+            work(task, link, frames, began, stopped="stop" in more)
 
 
-def _received(link: socket.socket, frames: Frames) -> Any:
-    """The next value, None where the parent is gone."""
-    while True:
+def _received(link: socket.socket, frames: Frames, orders: list[Any]) -> bool:
+    """Wait for an order; False where the parent is gone."""
+    while not orders:
         data = link.recv(1 << 16)
         if not data:
-            return None
-        if found := frames.feed(data):
-            return found[0]
+            return False
+        orders += frames.feed(data)
+    return True
 
 
-def work(task: Task, link: socket.socket, frames: Frames, began: int) -> None:
-    """Carry out a task that begins at ``began``, a mark of the monotonic clock."""
+def work(task: Task, link: socket.socket, frames: Frames, began: int, *, stopped: bool = False) -> None:
+    """Carry out a task that begins at ``began``, a mark of the monotonic clock; nothing of it where it was ``stopped`` before."""
     lateness = Lateness()
     outbox, waiting, launcher = Outbox(link), _Linked(), task.launcher()
     until = None if task.duration_ns is None else began + task.duration_ns
@@ -163,6 +165,8 @@ def work(task: Task, link: socket.socket, frames: Frames, began: int) -> None:
         lateness=lateness,
     )
     waiting.watch(_LINK, link.fileno(), 1)
+    if stopped:
+        engine.stop("interrupted")
     try:
         with Pauses(lateness) as pauses:
             _loop(_Client(engine, waiting, lateness, outbox, task), pauses, link, frames, began)
@@ -170,6 +174,11 @@ def work(task: Task, link: socket.socket, frames: Frames, began: int) -> None:
         outbox.drain()
     except (BrokenPipeError, ConnectionResetError):
         pass  # nobody is left to be told
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            outbox.tell("broke", task.process, in_words(error))
+            outbox.drain()  # with all that has come until now
+        raise SystemExit(1) from None
     finally:
         waiting.close()
         launcher.close()

@@ -302,6 +302,7 @@ def _fault_of(base: _Base, names: Mapping[str, Fault], finish: Sequence[str | No
         return "timeout"
     if {"bad_json", "wrong_types"} & set(names):
         return "malformed"
-    if {"cut", "stop"} & set(names) or None in finish:
+    if {"cut", "stop"} & set(names) or (None in finish and base.dialect == "transformers"):
         return "cut_short"
-    return "no_done" if "no_done" in names else None
+    # without a reason, and with its last word: the answer is whole
+    return "no_done" if "no_done" in names or None in finish else None

@@ -178,17 +178,17 @@ class Recorder:
             now = time.perf_counter_ns()
         self._before = now
 
-    def end(self, finish_reasons: Iterable[str | None]) -> None:
-        """The run is over, with one reason a trace; what its rules conclude is asked of it.
+    def end(self, finish_reasons: Iterable[str | None], *, repeated: bool = False) -> None:
+        """The run is over, with one reason a trace; what its rules conclude is asked of it. Its last rows reach the tape later.
 
-        Its last rows reach the tape a moment later, or with :meth:`close`.
+        The next run repeats it where ``repeated``: then it leaves nothing out that the tape should have.
         """
         reasons = list(finish_reasons)
         for probe in self.probes:
             probe.end()
         live, self._live, self._n_under_way = self._live, None, 0
         ended, cut_off = _Ended(reasons), any(reason in CUT_OFF for reason in reasons)
-        self._complete &= not cut_off
+        self._complete &= repeated or not cut_off
         if live is not None:
             with contextlib.suppress(Exception) if cut_off else contextlib.nullcontext():  # the first error is told
                 ended = _Ended(reasons, *live.concluded(cut_off=cut_off))

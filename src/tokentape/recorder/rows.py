@@ -143,6 +143,19 @@ class RowMaker:
         self._index = index.stop
         return _made(tokens, self._traces[0], ends, index, withheld=self._withheld) if watched else None
 
+    @property
+    def place(self) -> tuple[int, tuple[int, ...]]:
+        """How far it has come, for :meth:`back_to`."""
+        return self._index, tuple(self._positions)
+
+    def back_to(self, place: tuple[int, tuple[int, ...]]) -> None:
+        """Make again what came after that place: it could not be written, and nothing of it is on the tape."""
+        self._index, positions = place
+        self._positions = list(positions)
+        pieces = self.pieces.copy()
+        self.clear()
+        self.pieces += pieces  # they are not told of a second time
+
     def clear(self) -> None:
         """Begin anew: what was made is on the tape."""
         self.draft.clear()

@@ -16,6 +16,7 @@ from tokentape.recorder.probes import tier
 from tokentape.recorder.progress import Progress
 from tokentape.recorder.recorder import Recorder
 from tokentape.recorder.run import drive
+from tokentape.sources.endpoint.failures import wait_s
 from tokentape.sources.endpoint.flight import Flight
 from tokentape.sources.endpoint.source import EndpointSource
 
@@ -76,8 +77,9 @@ def record_again(
             try:
                 drive(recorder, live)
             except TokentapeError:
-                recorder.end(flight.finish_reasons())
-                if attempt > retries or not may_go_better(flight):
+                again = attempt <= retries and may_go_better(flight)
+                recorder.end(flight.finish_reasons(), repeated=again)
+                if not again:
                     raise
                 pause(_pause_s(flight, attempt))
                 continue
@@ -93,6 +95,8 @@ def _numbered(flight: Flight, attempt: int) -> Callable[[Any], Any]:
 
 
 def _pause_s(flight: Flight, attempt: int) -> float:
-    asked = flight.headers.get("retry-after", "")
-    wait = float(asked) if asked.isdigit() else FIRST_PAUSE_S * 2 ** (attempt - 1)
-    return min(wait, LONGEST_PAUSE_S)
+    asked = wait_s(flight.headers)
+    if asked is None:
+        doublings = min(attempt - 1, 30)
+        return min(FIRST_PAUSE_S * float(1 << doublings), LONGEST_PAUSE_S)
+    return min(float(asked), LONGEST_PAUSE_S)

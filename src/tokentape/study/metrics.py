@@ -7,16 +7,18 @@ times are on the host clock and exact integers of nanoseconds. What cannot be to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, overload
 
-from tokentape.study.answers import Answer, answers, duration_ns, total_tokens, window_ns
+from tokentape.study.answers import Answer, answers, duration_ns, window_ns
 from tokentape.study.autocorrelation import effective_n
 from tokentape.study.causes import Cause, SlowToken, cause_of_gap, slowest_token
 from tokentape.study.dialects import dialect as dialect_named
 from tokentape.study.percentiles import Percentile, percentile
 from tokentape.study.readings import Reading, read
+from tokentape.study.served import flights, is_served
+from tokentape.study.served_reads import arrival_gaps_ns, is_streamed, message_times_ns
 from tokentape.study.slo import Fluidity, Goodput, Slo, fluidity, goodput
 from tokentape.study.summary import Summary, TraceSummary, summary
 from tokentape.study.surprise import SurprisingToken, bits_per_byte, mean_surprise_nats, perplexity, surprises_nats
@@ -40,6 +42,7 @@ from tokentape.study.times import (
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
+    from tokentape.data.trace import Trace
 
 __all__ = [
     "Cause",
@@ -96,7 +99,9 @@ class Metrics:
     (of all steps but prefills) count each measurement of time once. ``tokens_per_s``, of all tokens, and ``requests_per_s``,
     of the requests that ended, are over the window; ``decode_tokens_per_s`` is over the time from first to last token.
     Where a row of the tape is some tokens, nobody says how many, there are no token gaps, and ``n_tokens`` and what rests on it
-    is None unless the server counted. ``goodput`` is None without objectives, ``fluidity`` unless they name a TTFT and a gap.
+    is None unless the server counted, and credibly. Tokens of a served stream that came in one message, or in messages of one
+    read, have no gap between them: when each came was not measured. ``goodput`` is None without objectives, ``fluidity`` unless
+    they name a TTFT and a gap.
     """
 
     n_requests: int
@@ -140,12 +145,12 @@ def metrics(tape: Tape, dialect: str | None = None, slo: Slo | None = None) -> M
         return read(answers(tape), dialect_named(dialect), slo, duration_ns=duration_ns(tape, dialect))
     runs = runs_of(tape)
     traces = [trace for run in runs for trace in run]  # kept: of thousands of requests, each is read once
-    found = answers(tape, traces)
+    found, counts = _counted(tape, answers(tape, traces))
     known = {one.trace: one for one in found}
     ended = [one for one in found if one.outcome == "ended"]
     told = [run for run in runs if all(known[trace.number].sizes is not None for trace in run)]
     seen = [run for run in runs if all(known[trace.number].whole for trace in run)]
-    window, n_tokens = window_ns(found), total_tokens(found)
+    window, n_tokens = window_ns(found), _total(found, counts)
     surprise = mean_surprise_nats(traces)
     return Metrics(
         n_requests=len(found),
@@ -154,9 +159,9 @@ def metrics(tape: Tape, dialect: str | None = None, slo: Slo | None = None) -> M
         n_tokens=n_tokens,
         window_ns=window,
         ttft=_of_requests(map(ttft_ns, traces), len(runs)),
-        token_gap=spread([run_gaps_ns(run) for run in told]),
-        chunk_gap=spread([run_chunk_gaps_ns(run) for run in seen]),
-        step_time=spread([decode_times_ns(run[0].steps) for run in seen]),
+        token_gap=spread([arrival_gaps_ns(run) if is_streamed(run) else run_gaps_ns(run) for run in told]),
+        chunk_gap=spread([arrival_gaps_ns(run) if is_streamed(run) else run_chunk_gaps_ns(run) for run in seen]),
+        step_time=spread([_step_times_ns(run) for run in seen]),
         mean_gap=_of_requests(map(_mean_gap_ns, found), len(runs)),
         e2e=_of_requests(map(_e2e_ns, ended), len(runs)),
         normalised_latency=_of_requests(map(_normalised_ns, ended), len(runs)),
@@ -172,10 +177,39 @@ def metrics(tape: Tape, dialect: str | None = None, slo: Slo | None = None) -> M
     )
 
 
+def _counted(tape: Tape, found: list[Answer]) -> tuple[list[Answer], Mapping[int, int | None]]:
+    """The answers, those of a server with no more tokens than can be told, and the tokens of each trace."""
+    counts = {one.trace: one.n_tokens for one in found}
+    if not is_served(tape):
+        return found, counts
+    told = {one.traces[0]: one.n_tokens for one in flights(tape) if len(one.traces) == 1}
+    counts |= told
+    untold = {number for number, n in told.items() if n is None}
+    return [_uncounted(one) if one.trace in untold else one for one in found], counts
+
+
+def _uncounted(one: Answer) -> Answer:
+    messages = tuple(replace(chunk, n_tokens=None) if chunk.n_tokens else chunk for chunk in one.messages)
+    return replace(one, n_told=None, messages=messages)
+
+
+def _total(found: Sequence[Answer], counts: Mapping[int, int | None]) -> int | None:
+    """The tokens of all answers, as far as they came; None where those of one that ended are not known."""
+    if any(one.outcome == "ended" and counts[one.trace] is None for one in found):
+        return None
+    known = [n for n in counts.values() if n is not None]
+    return sum(known) if known or not found else None
+
+
+def _step_times_ns(run: Sequence[Trace]) -> list[int]:
+    return message_times_ns(run[0].steps) if is_streamed(run) else decode_times_ns(run[0].steps)
+
+
 def _mean_gap_ns(one: Answer) -> float | None:
-    """``(last - first) / (n - 1)``; None with fewer than two tokens, or where their number is not known."""
+    """``(last - first) / (n - 1)``; None with fewer than two tokens or moments, or where their number is not known."""
     n, chunks = one.n_tokens, one.chunks
-    return (chunks[-1].at_ns - chunks[0].at_ns) / (n - 1) if n is not None and n > 1 and chunks else None
+    apart = len(chunks) < 2 or chunks[-1].at_ns > chunks[0].at_ns  # else all came in one read
+    return (chunks[-1].at_ns - chunks[0].at_ns) / (n - 1) if n is not None and n > 1 and chunks and apart else None
 
 
 def _e2e_ns(one: Answer) -> int | None:

@@ -6,7 +6,7 @@ over), answered by a *first byte* (of the headers) and by *first content* (the f
 * **schedule delay**: sent minus scheduled. Where it grows, a time counted from sending leaves out what the user waited:
   coordinated omission. So TTFT and answer time are told from both;
 * **TTFB**: first byte minus sent; **TTFT**: first content minus sent, or minus scheduled;
-* **E2E**: last content minus sent; **answer time**: ended minus sent, or minus scheduled: the stream may go on after the last token;
+* **E2E**: last content minus sent; **answer time**: ended minus sent, or minus scheduled: the stream may outlast its tokens;
 * **read lag**: return of the read minus arrival of the bytes; **parse lag**: understood minus that return. Both are the client's;
 * **in flight**: requests sent and not ended.
 
@@ -189,7 +189,9 @@ def _flight(traces: Sequence[Trace], n_rows: int, n_chunks: int, content: tuple[
     return Flight(
         run=first.run.number,
         traces=tuple(trace.number for trace in traces),
-        n_tokens=_n_tokens(passed, n_rows, _most_tokens(traces, content[1] if content[1] is not None else known.ended_ns)),
+        n_tokens=_n_tokens(
+            passed, n_rows, _most_tokens(traces, content[1] if content[1] is not None else known.ended_ns)
+        ),
         n_rows=n_rows,
         n_chunks=n_chunks,
         scheduled_ns=known.scheduled_ns,
@@ -208,7 +210,7 @@ def _flight(traces: Sequence[Trace], n_rows: int, n_chunks: int, content: tuple[
 
 def _n_tokens(passed: Exchange | None, rows: int, most: float) -> int | None:
     """The server's count where it can be true; without it the rows, where they are tokens."""
-    if passed is None or passed.label is None and passed.n_completion is None:
+    if passed is None or (passed.label is None and passed.n_completion is None):
         return None
     if passed.n_completion is not None:
         return passed.n_completion if 0 <= passed.n_completion <= max(most, rows) else None

@@ -7,7 +7,7 @@ little as between the tokens of one message.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,7 @@ from tokentape.study.times import token_gaps_ns, token_steps
 if TYPE_CHECKING:
     from tokentape.data.trace import Trace
 
-__all__ = ["arrival_gaps_ns", "arrivals", "message_times_ns", "n_sharing", "told_gaps_ns"]
+__all__ = ["arrival_gaps_ns", "arrivals", "is_streamed", "message_times_ns", "n_sharing", "told_gaps_ns"]
 
 Rows = npt.NDArray[np.int64]
 
@@ -48,6 +48,11 @@ def n_sharing(steps: Mapping[str, Any]) -> int:
     return int(sizes[sizes > 1].sum())
 
 
+def is_streamed(traces: Sequence[Trace]) -> bool:
+    """Whether the steps of a run are messages of a server."""
+    return bool(traces) and (traces[0].exchange is not None or np.ma.count(traces[0].steps["read_ns"]) > 0)
+
+
 def arrival_gaps_ns(traces: Iterable[Trace]) -> list[int]:
     """The times between consecutive arrivals that gave a trace of one run tokens, each counted once, in the order of time."""
     found: dict[tuple[int, int], int] = {}
@@ -70,8 +75,7 @@ def message_times_ns(steps: Mapping[str, Any]) -> list[int]:
 def told_gaps_ns(trace: Trace) -> list[int | None]:
     """The token gaps of a trace; of a served one None between tokens of one arrival, whose moments are not told apart."""
     gaps: list[int | None] = list(token_gaps_ns(trace))
-    steps = trace.steps
-    if not len(gaps) or np.ma.count(steps["read_ns"]) == 0:
+    if not gaps or not is_streamed([trace]):
         return gaps
-    of = arrivals(steps)[token_steps(trace)]
+    of = arrivals(trace.steps)[token_steps(trace)]
     return [None if same else gap for gap, same in zip(gaps, (of[1:] == of[:-1]).tolist(), strict=True)]

@@ -19,7 +19,7 @@ from tokentape.study.served_reads import arrival_gaps_ns, arrivals, n_sharing
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
 
-__all__ = ["ServedSummary", "is_answered", "served_summary"]
+__all__ = ["ServedSummary", "is_answered", "mostly_failed", "served_summary"]
 
 PERCENTILES = (50, 95, 99)
 
@@ -29,14 +29,15 @@ class ServedSummary:
     """How the requests of a tape went. Times are nanoseconds, rates per second; None is what cannot be told.
 
     ``labels`` count the requests by what is told of their tokens (None: no chunk came), ``faults`` those that something was wrong
-    with, ``statuses`` the failed ones by what the server answered, and ``said`` are the words that most of them ended with.
-    ``n_failed`` ended in an error, ``n_open`` were interrupted or are under way. ``n_tokens`` is None where those of a
+    with, ``statuses`` the failed ones by what the server answered instead of 2xx; ``said`` are the words that most of these ended
+    with. ``n_failed`` ended in an error, ``n_open`` were interrupted or are under way. ``n_tokens`` is None where those of a
     request that was answered are not known. Times are counted from sending the request, and those ``_scheduled`` from when it was
     due; they are of all requests that have them. ``e2e``, to the last token, and ``answer_time``, to the end of the stream, are of
     those that were answered. Of ``n_messages`` the ``n_sharing`` came in one read with another: when, only the read tells. Gaps
-    are between arrivals of tokens that are told apart, each measurement once. ``late`` is how late requests were sent,
-    ``read_lag`` how long bytes waited to be read. ``window_ns`` is from the first request to the end of the last answer; like
-    ``most_in_flight`` and the rates it is None where it is not known when requests were sent beside one another.
+    are between arrivals of tokens that are told apart, each measurement once; ``gap_ends_ns`` are the least and the greatest.
+    ``late`` is how late requests were sent, ``read_lag`` how long bytes waited to be read. ``window_ns`` is from the first request
+    to the end of the last answer; like ``most_in_flight`` and the rates it is None where it is not known when requests were sent
+    beside one another.
     """
 
     n_requests: int
@@ -57,6 +58,7 @@ class ServedSummary:
     e2e: tuple[Percentile, ...]
     answer_time: tuple[Percentile, ...]
     gaps: tuple[Percentile, ...]
+    gap_ends_ns: tuple[int, ...]
     connecting: tuple[Percentile, ...]
     late: tuple[Percentile, ...]
     read_lag: tuple[Percentile, ...]
@@ -77,6 +79,11 @@ def is_answered(one: Flight) -> bool:
     return one.finish not in (*FAILED, *CUT_SHORT)
 
 
+def mostly_failed(figures: ServedSummary) -> bool:
+    """Whether more than half of the requests ended in an error: then that is what there is to say of them."""
+    return 2 * figures.n_failed > figures.n_requests
+
+
 def served_summary(tape: Tape, found: Sequence[Flight] | None = None) -> ServedSummary:
     """The figures of a tape whose runs are requests. Pure: the tape alone decides."""
     found = flights(tape) if found is None else found
@@ -86,6 +93,8 @@ def served_summary(tape: Tape, found: Sequence[Flight] | None = None) -> ServedS
     words = Counter(one.error for one in failed if one.error)
     placed = "starts" not in imported(tape).get("lacks", ())
     window = _window_ns(found) if placed else None
+    gaps = _gaps(tape, found)
+    every = [ns for some in gaps for ns in some]
     counts = [one.n_tokens for one in answered]
     n_tokens = None if None in counts else sum(n for n in (one.n_tokens for one in found) if n is not None)
     return ServedSummary(
@@ -100,13 +109,14 @@ def served_summary(tape: Tape, found: Sequence[Flight] | None = None) -> ServedS
         labels=Counter(one.label for one in found if one.run in passed),
         faults=Counter(one.fault for one in found if one.fault is not None),
         stamps=Counter(one.stamps for one in passed.values() if one.stamps is not None),
-        statuses=Counter(one.status for one in failed if one.status is not None),
+        statuses=Counter(one.status for one in failed if one.status is not None and not 200 <= one.status < 300),
         said=words.most_common(1)[0][0] if words else None,
         ttft=_of_requests(one.ttft_ns for one in found),
         ttft_scheduled=_of_requests(one.ttft_scheduled_ns for one in found),
         e2e=_of_requests(one.e2e_ns for one in answered),
         answer_time=_of_requests(one.answer_time_ns for one in answered),
-        gaps=_percentiles(_gaps(tape, found)),
+        gaps=_percentiles(gaps),
+        gap_ends_ns=(min(every), max(every)) if every else (),
         connecting=_of_requests(one.connecting_ns for one in found),
         late=_of_requests(one.schedule_delay_ns for one in found),
         read_lag=_percentiles([_read_lags(tape)]),

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tokentape.study.answers import VAGUE
 from tokentape.study.autocorrelation import effective_n
 from tokentape.study.causes import SlowToken, slowest_token
 from tokentape.study.percentiles import Percentile, percentile
+from tokentape.study.served_reads import arrival_gaps_ns, is_streamed, message_times_ns
 from tokentape.study.surprise import SurprisingToken, mean_surprise_nats, most_surprising, perplexity, surprises_nats
 from tokentape.study.times import (
     decode_times_ns,
@@ -39,7 +41,7 @@ class TraceSummary:
 
     number: int
     n_prompt: int | None
-    n_tokens: int
+    n_tokens: int | None
     n_overshoot: int
     finish_reason: str | None
     ttft_ns: int | None
@@ -57,14 +59,15 @@ class Summary:
     ``ttft_ns`` has one entry a run. ``gaps`` (as :func:`run_gaps_ns` counts them) and ``step_times`` (of all but the
     prefill) are percentiles over the whole tape, told where the samples suffice though neighbours resemble each other;
     ``n_same_step`` of the gaps are 0 because their tokens came in one step. ``n_surprise`` tokens have a log-probability, and
-    ``n_forced`` were given by a rule.
+    ``n_forced`` were given by a rule. Of requests to a server gaps are between arrivals, as in
+    :mod:`tokentape.study.served_reads`, and ``n_tokens`` and speeds are None where a row need not be a token.
     """
 
     state: str
     n_runs: int
     n_traces: int
     n_steps: int
-    n_tokens: int
+    n_tokens: int | None
     n_forced: int
     n_same_step: int
     ttft_ns: tuple[int | None, ...]
@@ -94,13 +97,21 @@ def summary(tape: Tape) -> Summary:
     """Every figure that the end card shows. Pure: the tape alone decides."""
     groups, steps = runs_of(tape), run_steps(tape)
     traces = [trace for group in groups for trace in group]
-    gaps = [run_gaps_ns(group) for group in groups]
+    streamed = [is_streamed(group) for group in groups]
+    gaps = [
+        arrival_gaps_ns(group) if told else run_gaps_ns(group) for group, told in zip(groups, streamed, strict=True)
+    ]
     all_gaps = [ns for run in gaps for ns in run]
-    decode = [decode_times_ns(columns) for columns in steps]
+    decode = [
+        message_times_ns(columns) if told else decode_times_ns(columns)
+        for columns, told in zip(steps, streamed, strict=True)
+    ]
     surprise = mean_surprise_nats(traces)
     ends = [max((ns for t in group if (ns := e2e_ns(t)) is not None), default=None) for group in groups]
     e2e = sum(ns for ns in ends if ns is not None) if ends and None not in ends else None
-    n_tokens = sum(len(trace.tokens["step"]) for trace in traces)
+    counts = [_n_tokens(trace) for trace in traces]
+    known = [n for n in counts if n is not None]
+    n_tokens = sum(known) if len(known) == len(counts) else None
     return Summary(
         state=tape.state,
         n_runs=len(tape.runs),
@@ -114,8 +125,8 @@ def summary(tape: Tape) -> Summary:
         step_times=_percentiles(decode),
         mean_gap_ns=sum(all_gaps) / len(all_gaps) if all_gaps else None,
         e2e_ns=e2e,
-        decode_tokens_per_s=tape_tokens_per_s(tape),
-        overall_tokens_per_s=n_tokens / e2e * 1e9 if e2e else None,
+        decode_tokens_per_s=None if n_tokens is None else tape_tokens_per_s(tape),
+        overall_tokens_per_s=n_tokens / e2e * 1e9 if e2e and n_tokens is not None else None,
         mean_surprise_nats=surprise,
         mean_surprise_bits=None if surprise is None else surprise / math.log(2),
         perplexity=perplexity(surprise),
@@ -134,17 +145,25 @@ def _percentiles(runs: list[list[int]]) -> tuple[Percentile, ...]:
     return tuple(percentile((ns for run in runs for ns in run), q, worth) for q in GAP_PERCENTILES)
 
 
+def _n_tokens(trace: Trace) -> int | None:
+    """The rows of a trace, where a row is a token."""
+    passed = trace.exchange
+    if passed is not None and (passed.label is None or passed.label in VAGUE):
+        return None
+    return trace.tokens.n_rows
+
+
 def _trace_summary(trace: Trace) -> TraceSummary:
     surprise = mean_surprise_nats([trace])
     return TraceSummary(
         number=trace.number,
         n_prompt=trace.n_prompt,
-        n_tokens=len(trace.tokens["step"]),
+        n_tokens=_n_tokens(trace),
         n_overshoot=len(trace.overshoot["step"]),
         finish_reason=trace.finish_reason,
         ttft_ns=ttft_ns(trace),
         e2e_ns=e2e_ns(trace),
-        decode_tokens_per_s=decode_tokens_per_s([trace]),
+        decode_tokens_per_s=None if _n_tokens(trace) is None else decode_tokens_per_s([trace]),
         mean_surprise_nats=surprise,
         perplexity=perplexity(surprise),
         n_surprise=sum(s is not None for s in surprises_nats(trace)),

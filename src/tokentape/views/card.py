@@ -175,7 +175,7 @@ def _belief(figures: Summary, screen: Screen) -> Lines:
     text = screen.say("card.mean_surprise", nats=nats, bits=bits)
     if figures.perplexity is not None and math.isfinite(figures.perplexity):
         text += screen.say("card.perplexity", value=f"{figures.perplexity:,.2f}")
-    if figures.n_surprise < figures.n_tokens:
+    if figures.n_tokens is not None and figures.n_surprise < figures.n_tokens:
         text += screen.say("card.of_n", n=figures.n_surprise)
     return [("surprise", text)]
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tokentape.views.drawing import drawn_text
 from tokentape.words.catalogue import Message
 
-__all__ = ["caveat_message", "told_message"]
+if TYPE_CHECKING:
+    from tokentape.data.tape import Tape
+
+__all__ = ["caveat_message", "loads_message", "told_message"]
+
 
 _TOLD: tuple[tuple[str, str], ...] = (
     (r"(?P<side>[AB]) is (?P<state>partial|recording): what it lacks is not compared", "note_state"),
@@ -37,6 +43,26 @@ def told_message(text: str) -> Message:
                 key = "reason_budget_plain"
             return Message(f"page_compare.{key}", {n: int(v) if v.isdigit() else v for n, v in given.items()})
     return Message("page_compare.as_told", {"text": drawn_text(text)})
+
+
+def loads_message(a: Tape, b: Tape) -> Message | None:
+    """What two loads were told to do differently, such as their rates; None where nothing, or one of the tapes is of none."""
+    plans = [tape.notes.get("load") for tape in (a, b)]
+    first, second = (plan if isinstance(plan, Mapping) else {} for plan in plans)
+    if not first or not second:
+        return None
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name) and name not in _NOT_CHOSEN]
+    told = "; ".join(f"{drawn_text(name)} {_short(first.get(name))} | {_short(second.get(name))}" for name in names)
+    return Message("page_compare.loads", {"names": told}) if told else None
+
+
+_NOT_CHOSEN = ("calibrated", "tokens_a_word", "overhead_tokens")
+"""What a load found out of a server, and was not told."""
+
+
+def _short(value: Any) -> str:
+    text = "-" if value is None else drawn_text(str(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def caveat_message(caveat: str) -> Message:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from tokentape.data.schema import KINDS
 from tokentape.study.control import control_summary
 from tokentape.study.metrics import summary
 from tokentape.study.served import is_served
@@ -13,10 +14,16 @@ from tokentape.study.served_summary import served_summary
 from tokentape.views.shape import plain_columns
 
 if TYPE_CHECKING:
+    from tokentape.data.exchange import Exchange, Scrape
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
 
 __all__ = ["tape_document", "trace_heads"]
+
+DEEPEST = 64
+"""Values that a server nested deeper are not told: no writer of JSON is sure to bear them."""
+
+LEFT_OUT = "..."
 
 
 def tape_document(tape: Tape, *, traces: Sequence[int] | None = None) -> dict[str, Any]:
@@ -25,8 +32,8 @@ def tape_document(tape: Tape, *, traces: Sequence[int] | None = None) -> dict[st
     return {
         "tape": None if tape.path is None else str(tape.path),
         "state": tape.state,
-        "notes": dict(tape.notes),
-        "setting": dict(tape.setting.facts),
+        "notes": _shallow(tape.notes, DEEPEST),
+        "setting": _shallow(tape.setting.facts, DEEPEST),
         "fingerprint": tape.setting.fingerprint,
         "summary": summary(tape).as_dict(),
         "control": None if (control := control_summary(tape)) is None else control.as_dict(),
@@ -34,10 +41,10 @@ def tape_document(tape: Tape, *, traces: Sequence[int] | None = None) -> dict[st
             {
                 "number": run.number,
                 "start_ns": run.start_ns,
-                "options": dict(run.options),
+                "options": _shallow(run.options, DEEPEST),
                 "seed": run.seed,
                 "rules": [asdict(rule) for rule in run.rules],
-                "steps": plain_columns(tape_steps),
+                "steps": _steps(tape_steps),
             }
             for run, tape_steps in _runs(tape)
         ],
@@ -58,9 +65,30 @@ def _served(tape: Tape) -> dict[str, Any]:
         return {}
     return {
         "served": served_summary(tape).as_dict(),
-        "exchanges": [asdict(one) for one in tape.exchanges.values()],
-        "scrapes": [asdict(one) for one in tape.scrapes],
+        "exchanges": [_fields(one) for one in tape.exchanges.values()],
+        "scrapes": [_fields(one) for one in tape.scrapes],
     }
+
+
+def _fields(one: Exchange | Scrape) -> dict[str, Any]:
+    """The fields as plain values; what a server nested deeper than :data:`DEEPEST` is left out, and said to be."""
+    return {field.name: _shallow(getattr(one, field.name), DEEPEST) for field in fields(one)}
+
+
+def _shallow(value: Any, left: int) -> Any:
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if not left:
+        return LEFT_OUT
+    if isinstance(value, Mapping):
+        return {str(name): _shallow(inner, left - 1) for name, inner in value.items()}
+    return [_shallow(inner, left - 1) for inner in value]
+
+
+def _steps(columns: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of the steps, with the names of their kinds."""
+    plain = plain_columns(columns)
+    return {**plain, "kind_name": [KINDS[kind] if 0 <= kind < len(KINDS) else None for kind in plain["kind"]]}
 
 
 def _runs(tape: Tape) -> list[tuple[Any, Any]]:

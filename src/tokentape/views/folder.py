@@ -10,6 +10,8 @@ from tokentape.data.database import understood
 from tokentape.data.tape import open_tape
 from tokentape.errors import TokentapeError
 from tokentape.study.metrics import tape_tokens_per_s
+from tokentape.study.served import is_served
+from tokentape.study.served_summary import served_summary
 from tokentape.views.card import model_name
 from tokentape.views.listing import TapeLine
 
@@ -38,14 +40,17 @@ def line_of(path: Path) -> TapeLine:
     try:
         with understood(str(path)), open_tape(path) as tape:  # one that is made of nonsense must not hide the others
             traces = list(tape.traces)
+            asked = served_summary(tape) if is_served(tape) else None
             return TapeLine(
                 path=path,
                 state=tape.state,
                 model=model_name(tape),
                 prompt=traces[0].prompt_text if traces else None,
-                n_tokens=sum(len(trace.tokens["step"]) for trace in traces),
+                n_tokens=sum(trace.tokens.n_rows for trace in traces) if asked is None else asked.n_tokens,
                 n_traces=len(traces),
-                tokens_per_s=tape_tokens_per_s(tape),
+                tokens_per_s=tape_tokens_per_s(tape) if asked is None else asked.tokens_per_s,
+                n_requests=None if asked is None else asked.n_requests,
+                requests_per_s=None if asked is None else asked.requests_per_s,
                 created=_local(tape.notes.get("created_utc")),
             )
     except TokentapeError as error:

@@ -24,7 +24,10 @@ _MARK = 9
 
 @dataclass(frozen=True, slots=True)
 class TapeLine:
-    """One file of a folder: its figures, or what is wrong with it."""
+    """One file of a folder: its figures, or what is wrong with it.
+
+    ``tokens_per_s`` is of decoding; of requests to a server it and ``requests_per_s`` are over the whole time that they took.
+    """
 
     path: Path
     state: str
@@ -34,6 +37,8 @@ class TapeLine:
     n_traces: int | None = None
     tokens_per_s: float | None = None
     created: str | None = None
+    n_requests: int | None = None
+    requests_per_s: float | None = None
     problem: str | None = None
 
 
@@ -49,8 +54,11 @@ class Check:
 
 
 def tape_list(lines: Sequence[TapeLine], screen: Screen) -> str:
-    """The tapes of a folder as a table, newest last; those that cannot be read with what is wrong."""
+    """The tapes of a folder as a table, newest last; those that cannot be read with what is wrong. Requests have columns where a
+    tape has some.
+    """
     rows = []
+    served = any(tape.n_requests is not None for tape in lines)
     for tape in lines:
         prompt = "" if tape.prompt is None else drawn_text(tape.prompt)
         if tape.problem is not None:
@@ -62,13 +70,21 @@ def tape_list(lines: Sequence[TapeLine], screen: Screen) -> str:
                 "" if tape.model is None else drawn_text(tape.model),
                 "" if tape.n_tokens is None else f"{tape.n_tokens:,}",
                 "" if tape.tokens_per_s is None else f"{tape.tokens_per_s:,.1f}",
+                *(_requests(tape) if served else ()),
                 tape.created or "",
                 fit(screen.safe(prompt), _PROMPT, screen.choose("…", "...")),
             ]
         )
-    names = ("tape", "state", "model", "tokens", "speed", "date", "prompt")
-    table = columns(screen, [screen.say(f"listing.{name}") for name in names], rows, "<<<>><<", stretch=6)
+    of_requests = ("requests", "requests_speed") if served else ()
+    names = ("tape", "state", "model", "tokens", "speed", *of_requests, "date", "prompt")
+    align = "<<<>>" + ">" * len(of_requests) + "<<"
+    table = columns(screen, [screen.say(f"listing.{name}") for name in names], rows, align, stretch=len(names) - 1)
     return "\n".join(screen.safe(line) for line in table)
+
+
+def _requests(tape: TapeLine) -> tuple[str, str]:
+    n, per_s = tape.n_requests, tape.requests_per_s
+    return "" if n is None else f"{n:,}", "" if per_s is None else f"{per_s:,.2f}"
 
 
 def verify_report(results: Sequence[tuple[Path, Sequence[str]]], screen: Screen) -> str:

@@ -13,6 +13,7 @@ from tokentape.views.units import duration, rate
 __all__ = ["client_lines", "live_line", "live_lines", "load_card", "sweep_step", "sweep_table"]
 
 _GUTTER = 2
+_LATENESS = (("delay", "dispatch_delay"), ("read", "read_lag"))
 Lines = list[tuple[str, str]]
 
 
@@ -75,6 +76,8 @@ def load_card(account: Mapping[str, Any], path: str | None, screen: Screen, slo:
     if account["n_retries"]:
         ended = say("load.retried", text=ended, n=account["n_retries"])
     lines: Lines = [("requests", ended)]
+    if account["n_unsent"]:
+        lines.append(("unsent", say("load.never_sent", n=account["n_unsent"])))
     if account["faults"]:
         lines.append(("faults", _faults(account["faults"], screen)))
     if account["labels"]:
@@ -87,6 +90,8 @@ def load_card(account: Mapping[str, Any], path: str | None, screen: Screen, slo:
         if account[key]["n"]:
             lines.append((name, _percentiles(account[key], screen)))
     lines += _more(account, screen, slo)
+    if account["server_behind"]:
+        lines.append(("server", _behind(account["backlog"], screen)))
     if account["client"] is not None:
         lines += [("client", line) for line in client_lines(account["client"], screen)]
     text = _laid_out(lines, screen)
@@ -98,13 +103,14 @@ def load_card(account: Mapping[str, Any], path: str | None, screen: Screen, slo:
 def client_lines(client: Mapping[str, Any], screen: Screen) -> list[str]:
     """Whether the client kept up, and what would help where it did not; ``client`` is the tape's note of that name."""
     say = screen.say
-    if not client["bottleneck"]:
-        told = {
-            name: duration(client[f"{key}_ns"]["p99"])
-            for name, key in (("delay", "dispatch_delay"), ("read", "read_lag"))
-        }
-        return [say("load.client_kept_up", **told, busy=_share(client.get("busy_share")))]
     reasons = [_reason(one, screen) for one in client.get("said", ())] or list(client.get("reasons", ()))
+    if not client["bottleneck"]:
+        if reasons:
+            return [say("load.client_late", reasons=_list(reasons, screen))]
+        told = {name: _worst(client[f"{key}_ns"], screen) for name, key in _LATENESS}
+        gaps = client.get("gaps") or {"n": 0, "shared": 0}
+        together = [say("load.sent_together", n=gaps["shared"], of=gaps["n"])] if gaps["shared"] else []
+        return [say("load.client_kept_up", **told, busy=_share(client.get("busy_share"))), *together]
     lines = [say("load.client_bottleneck", reasons=_list(reasons, screen))]
     keys = {one["key"] for one in client.get("said", ())}
     if "load.late_starved" in keys:
@@ -112,6 +118,20 @@ def client_lines(client: Mapping[str, Any], screen: Screen) -> list[str]:
     elif keys - {"load.late_died"}:
         lines.append(say("load.more_processes", n=2 * client.get("processes", 1)))
     return lines
+
+
+def _worst(found: Mapping[str, Any], screen: Screen) -> str:
+    """The 99th percentile, or the largest where there are too few for one."""
+    if found["p99"] is not None:
+        return screen.say("load.at_p99", value=duration(found["p99"]))
+    return screen.say("load.at_most", value=duration(found["max"]))
+
+
+def _behind(backlog: Mapping[str, Any], screen: Screen) -> str:
+    told = {name: rate(backlog[f"{name}_per_s"], "requests/s") for name in ("due", "ended")}
+    early, late = (duration(one) for one in backlog["ttft_from_due_ns"])
+    _, middle, _, end = backlog["in_system"]
+    return screen.say("load.server_behind", **told, early=early, late=late, middle=middle, end=end)
 
 
 class StepRow(Protocol):
@@ -129,56 +149,69 @@ class StepRow(Protocol):
     def gap_ns(self) -> float | None: ...
 
 
-def sweep_step(step: StepRow, screen: Screen) -> str:
-    """The line of progress after one rate of a sweep."""
+def sweep_step(step: StepRow, screen: Screen, by: str = "rate") -> str:
+    """The line of progress after one step of a sweep."""
     told = {"ttft": duration(step.ttft_ns), "gap": duration(step.gap_ns)}
-    line = screen.say("load.step", rate=rate(step.rate, "requests/s"), n=step.n_requests, ended=step.n_ended, **told)
+    line = screen.say("load.step", rate=_asked(step.rate, by, screen), n=step.n_requests, ended=step.n_ended, **told)
     return screen.safe(line)
 
 
 def sweep_table(found: Mapping[str, Any], screen: Screen) -> str:
-    """The table of a sweep over rates, the knee, and the largest rate that met the objectives; ``found`` as ``Swept.as_dict``."""
-    say = screen.say
-    names = [f"load.col_{name}" for name in ("rate", "ended", "tokens", "ttft", "gap", "share", "client")]
+    """The table of a sweep, the knee, and the largest rate that met the objectives; ``found`` as ``Swept.as_dict``."""
+    say, by = screen.say, found["by"]
+    names = [by, "due", "ended", "tokens", "ttft", "ttft_worst", "gap", "share", "client", "server", "tape"]
     rows = []
     for step in found["steps"]:
+        worst, most = step["ttft_p99_ns"], step["ttft_max_ns"]
         rows.append(
             [
                 f"{step['rate']:.4g}",
+                _number(step["due_per_s"]),
                 _number(step["requests_per_s"]),
                 _number(step["tokens_per_s"]),
                 duration(step["ttft_ns"]),
+                duration(worst) if worst is not None or most is None else say("load.max", value=duration(most)),
                 duration(step["gap_ns"]),
                 _share(step["share"]),
                 say("load.late" if step["client_late"] else "load.ok"),
+                say("load.behind" if step["server_behind"] else "load.ok"),
+                step["path"] or duration(None),
             ]
         )
-    lines = columns(screen, [say(name) for name in names], rows, ">>>>>><")
-    lines.append(_knee_line(found["knee"], found["steps"], screen))
+    lines = columns(screen, [say(f"load.col_{name}") for name in names], rows, ">>>>>>>><<<")
+    lines.append(_knee_line(found["knee"], found["steps"], screen, by))
     if (largest := found["largest"]) is not None:
-        lines.append(_largest_line(largest, found["slo"], screen))
-    if late := [rate(step["rate"], "requests/s") for step in found["steps"] if step["client_late"]]:
-        lines.append(screen.paint(say("load.sweep_client_late", rates=_list(late, screen)), "yellow"))
+        lines.append(_largest_line(largest, found["slo"], screen, by))
+    for name in ("client_late", "server_behind"):
+        if those := [_asked(step["rate"], by, screen) for step in found["steps"] if step[name]]:
+            lines.append(screen.paint(say(f"load.sweep_{name}", rates=_list(those, screen)), "yellow"))
+    if path := found["steps"][-1]["path"]:
+        lines.append(screen.paint(say("load.next", path=path), "dim"))
     return "\n".join(screen.safe(line) for line in lines)
 
 
-def _knee_line(knee: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], screen: Screen) -> str:
-    rates = {"low": rate(steps[0]["rate"], "requests/s"), "high": rate(steps[-1]["rate"], "requests/s")}
+def _asked(value: float, by: str, screen: Screen) -> str:
+    """What a step of a sweep asked for: a rate, or so many at a time."""
+    return rate(value, "requests/s") if by == "rate" else screen.say("load.at_a_time", n=f"{value:.0f}")
+
+
+def _knee_line(knee: Mapping[str, Any], steps: Sequence[Mapping[str, Any]], screen: Screen, by: str) -> str:
+    ends = {"low": _asked(steps[0]["rate"], by, screen), "high": _asked(steps[-1]["rate"], by, screen)}
     if knee["verdict"] == "found":
         low, high = (f"{one:.4g}" for one in knee["between"])
-        told = {"rate": rate(knee["rate"], "requests/s"), "tokens": rate(knee["tokens_per_s"], "tokens/s")}
+        told = {"rate": _asked(knee["rate"], by, screen), "tokens": rate(knee["tokens_per_s"], "tokens/s")}
         return screen.say("load.knee_at", **told, low=low, high=high)
     if knee["verdict"] == "few":
         return screen.say("load.knee_few", n=len(steps))
-    return screen.say(f"load.knee_{knee['verdict']}", **rates)
+    return screen.say(f"load.knee_{knee['verdict']}", **ends)
 
 
-def _largest_line(largest: Mapping[str, Any], slo: str, screen: Screen) -> str:
+def _largest_line(largest: Mapping[str, Any], slo: str, screen: Screen, by: str) -> str:
     good, bad = largest["good"], largest["bad"]
     told = {
         "slo": slo,
-        "good": None if good is None else rate(good, "requests/s"),
-        "bad": None if bad is None else rate(bad, "requests/s"),
+        "good": None if good is None else _asked(good, by, screen),
+        "bad": None if bad is None else _asked(bad, by, screen),
         "good_share": _share(largest["good_share"]),
         "bad_share": _share(largest["bad_share"]),
     }
@@ -226,8 +259,8 @@ def _percentiles(found: Mapping[str, Any], screen: Screen) -> str:
 
 
 def _reason(one: Mapping[str, Any], screen: Screen) -> str:
-    told: dict[str, Any] = {"what": one.get("what", "")}
-    for name in ("p99_ns", "limit_ns"):
+    told: dict[str, Any] = {name: one.get(name, "") for name in ("what", "n", "of")}
+    for name in ("p99_ns", "max_ns", "limit_ns"):
         if name in one:
             told[name.removesuffix("_ns")] = duration(one[name])
     for name in ("share", "limit"):

@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tokentape.data.exchange import FAULTS, LABELS
+from tokentape.study.answers import VAGUE
 from tokentape.study.percentiles import Percentile
-from tokentape.study.served import Flight, flight_of, scraped
-from tokentape.study.served_summary import ServedSummary, is_answered
+from tokentape.study.served import Flight, flight_of, imported, scraped
+from tokentape.study.served_reads import arrivals, n_sharing
+from tokentape.study.served_summary import ServedSummary, is_answered, mostly_failed
 from tokentape.views.drawing import drawn_text
 from tokentape.views.load_table import client_lines
 from tokentape.views.screen import Screen, columns, fit, pad
@@ -27,7 +30,7 @@ __all__ = ["client_line", "request_lines", "request_table", "served_head", "serv
 _LABEL = 14
 _ALIKE = 0.8
 _FIRST, _WORST = 10, 10
-_ERROR = 300
+_ERROR, _SAID = 300, 120
 _TIMINGS = 6
 """So many of a server's own timings are told."""
 
@@ -35,42 +38,92 @@ Lines = list[tuple[str, str]]
 
 
 def served_head(tape: Tape, figures: ServedSummary, screen: Screen) -> str:
-    """Model, server, requests and tokens in one line."""
-    facts = tape.setting.facts
+    """Model, server, requests and tokens in one line; where most requests failed, that."""
+    facts, noted = tape.setting.facts, imported(tape)
     engine = facts.get("engine") or facts.get("server")
+    url = facts.get("url") or facts.get("endpoint")
     told = {
         "model": drawn_text(str(facts.get("model") or screen.say("card.a_model"))),
-        "url": drawn_text(str(facts.get("url") or facts.get("endpoint") or screen.say("served.a_server"))),
         "engine": "" if engine is None else f" ({drawn_text(str(engine))})",
         "n": figures.n_requests,
         "tokens": figures.n_tokens,
+        "failed": figures.n_failed,
     }
+    if url is None and noted.get("tool"):
+        told["where"] = screen.say("served.by_tool", tool=drawn_text(str(noted["tool"])))
+    else:
+        told["where"] = screen.say("served.at", url=drawn_text(str(url or screen.say("served.a_server"))))
+    if mostly_failed(figures):
+        return screen.say("served.head_failed", **told)
     return screen.say("served.head" if figures.n_tokens is not None else "served.head_uncounted", **told)
 
 
 def served_lines(tape: Tape, figures: ServedSummary, found: Sequence[Flight], screen: Screen) -> Lines:
     """The lines of the end card: how requests went, their times with an honest n, the client, the server."""
     say = screen.say
-    answered = figures.n_requests - figures.n_failed - figures.n_open
-    counts = {"answered": answered, "failed": figures.n_failed, "open": figures.n_open}
-    counts |= {"retries": figures.n_retries, "most": figures.most_in_flight}
+    answered = [one for one in found if is_answered(one)]
     tokens, requests = rate(figures.tokens_per_s), rate(figures.requests_per_s, "requests/s")
     late = [one.ttft_scheduled_ns for one in found]
     lines = [
-        ("requests", say("served.requests_line", **counts)),
-        ("labels", _counts({name or say("served.label_none"): n for name, n in figures.labels.items()}, screen)),
+        ("requests", _outcomes(figures, len(answered), screen)),
+        ("labels", _labels(figures, screen)),
         ("faults", _counts(figures.faults, screen) if figures.faults else ""),
+        ("answered_by", _failures(figures, screen)),
         ("ttft", _spread(figures.ttft, [one.ttft_ns for one in found], screen)),
         ("due", say("served.due_ttft", times=_spread(figures.ttft_scheduled, late, screen)) if any(late) else ""),
-        ("gap", _percentiles(figures.gaps, screen)),
-        ("e2e", _spread(figures.e2e, [one.e2e_ns for one in found if is_answered(one)], screen)),
+        ("gap", _gaps(figures, screen)),
+        ("reads", _sharing(figures.n_sharing, figures.n_messages, screen)),
+        ("e2e", _spread(figures.e2e, [one.e2e_ns for one in answered], screen)),
+        ("answer_time", _spread(figures.answer_time, [one.answer_time_ns for one in answered], screen)),
         ("connecting", _spread(figures.connecting, [one.connecting_ns for one in found], screen)),
-        ("rate", say("served.rate_line", requests=requests, tokens=tokens, window=duration(figures.window_ns))),
+        (
+            "rate",
+            ""
+            if figures.window_ns is None
+            else say("served.rate_line", requests=requests, tokens=tokens, window=duration(figures.window_ns)),
+        ),
         ("client", client_line(tape, screen)),
         ("server", _server_line(tape, screen)),
         ("readings", _readings(tape, screen)),
     ]
     return [(f"served.{name}", text) for name, text in lines if text]
+
+
+def _outcomes(figures: ServedSummary, answered: int, screen: Screen) -> str:
+    counts = {"answered": answered, "failed": figures.n_failed, "open": figures.n_open}
+    if figures.most_in_flight is None:
+        return screen.say("served.requests_unplaced", **counts)
+    return screen.say("served.requests_line", **counts, retries=figures.n_retries, most=figures.most_in_flight)
+
+
+def _labels(figures: ServedSummary, screen: Screen) -> str:
+    """How many requests tell how much of their tokens."""
+    told = {name or "none": n for name, n in figures.labels.items()}
+    return screen.say("served.semi").join(
+        screen.say(f"served.told_{name}", n=told[name]) for name in (*LABELS, "none") if told.get(name)
+    )
+
+
+def _failures(figures: ServedSummary, screen: Screen) -> str:
+    """What failed requests were answered: statuses, and the words that most of them ended with."""
+    parts = [screen.say("served.status", status=str(name), n=n) for name, n in sorted(figures.statuses.items())]
+    if figures.said is not None:
+        words = fit(drawn_text(" ".join(figures.said.split())), _SAID)
+        parts.append(screen.say("served.in_words", words=words))
+    return screen.say("served.semi").join(parts)
+
+
+def _sharing(n: int, of: int, screen: Screen) -> str:
+    return screen.say("served.sharing", n=n, of=of) if n else ""
+
+
+def _gaps(figures: ServedSummary, screen: Screen) -> str:
+    """Percentiles of the token gaps; where they are too few for the first, their ends."""
+    first = figures.gaps[0]
+    if not first.n or first.value is not None:
+        return _percentiles(figures.gaps, screen)
+    low, high = map(duration, figures.gap_ends_ns)
+    return low if first.n == 1 else screen.say("served.spread", low=low, high=high, n=first.n)
 
 
 def _counts(found: Mapping[Any, int], screen: Screen) -> str:
@@ -113,10 +166,10 @@ def client_line(tape: Tape, screen: Screen) -> str:
     late, lag = (_p99(noted.get(name)) for name in ("dispatch_delay_ns", "read_lag_ns"))
     given = noted.get("reasons")
     reasons = [drawn_text(str(one)) for one in given] if isinstance(given, list | tuple) else []
+    if isinstance(noted.get("said"), list):  # in the reader's language, where the note is one that a load made
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
+            return drawn_text(client_lines(noted, screen)[0])
     if noted.get("bottleneck") is True:
-        if isinstance(noted.get("said"), list):  # in the reader's language, where the note is one that a load made
-            with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
-                return drawn_text(client_lines(noted, screen)[0])
         why = screen.say("served.semi").join(reasons) or screen.say("served.client_no_reasons", late=late, lag=lag)
         return screen.say("served.client_bottleneck", reasons=why)
     return screen.say("served.client_kept_up", late=late, lag=lag)
@@ -160,9 +213,9 @@ def request_table(found: Sequence[Flight], screen: Screen, limit: int | None) ->
     chosen = list(found) if limit is None or len(found) <= limit else _telling(found, limit)
     left = len(found) - len(chosen)
     title = screen.say("served.first_of", shown=len(chosen), n=len(found)) if left else screen.say("served.all_of")
-    names = ("trace", "scheduled", "sent", "ttft", "e2e", "n", "label", "end")
+    names = ("trace", "scheduled", "sent", "ttft", "e2e", "answer_time", "n", "label", "end")
     header = [screen.say("served.ttft" if name == "ttft" else f"served.col_{name}") for name in names]
-    lines = columns(screen, header, [_row(one) for one in chosen], ">>>>>><<")
+    lines = columns(screen, header, [_row(one) for one in chosen], ">>>>>>><<")
     lines = [screen.paint(title, "dim"), *lines]
     lines.append(screen.paint(screen.say("served.more", n=left) if left else screen.say("served.one"), "dim"))
     return [screen.safe(line) for line in lines]
@@ -181,7 +234,7 @@ def _row(one: Flight) -> list[str]:
     end = one.fault or one.finish or ABSENT
     return [
         traces,
-        *(duration(ns) for ns in (one.scheduled_ns, one.sent_ns, one.ttft_ns, one.e2e_ns)),
+        *(duration(ns) for ns in (one.scheduled_ns, one.sent_ns, one.ttft_ns, one.e2e_ns, one.answer_time_ns)),
         ABSENT if one.n_tokens is None else f"{one.n_tokens:,}",
         one.label or "-",
         fit(drawn_text(end), 24),
@@ -197,6 +250,7 @@ def request_lines(trace: Trace, screen: Screen, limit: int | None) -> list[str]:
         facts.append(("fault", say("served.unfinished")))
     else:
         facts += _answer(siblings, passed, screen)
+    facts.append(("reads", _sharing(n_sharing(trace.steps), trace.steps.n_rows, screen)))
     width = max(_LABEL, 2 + max(len(say(f"served.{name}")) for name, _ in facts))
     lines = [screen.paint(say("served.request", run=trace.run.number), "bold")]
     lines += [f"  {pad(say(f'served.{name}'), width)}{text}" for name, text in facts if text]
@@ -259,8 +313,6 @@ def _answer(one: Flight, passed: Exchange, screen: Screen) -> Lines:
 
 
 def _meaning(fault: str, screen: Screen) -> str:
-    from tokentape.data.exchange import FAULTS
-
     return screen.say(f"served.fault.{fault if fault in FAULTS else 'other'}")
 
 
@@ -271,13 +323,15 @@ def _chunks(trace: Trace, screen: Screen, limit: int | None) -> list[str]:
     if not ends:
         return []
     start, lags = trace.run.start_ns, (steps["read_ns"] - steps["end_ns"]).tolist()
-    before = [start, *ends]
+    before, of = [start, *ends], arrivals(steps).tolist()
+    vague = trace.exchange is not None and trace.exchange.label in VAGUE
+    shared = screen.say("served.same_read")
     rows = [
         [
             str(i),
             duration(None if start is None else at - start),
-            str(k),
-            duration(None if earlier is None else at - earlier),
+            ABSENT if k and vague else str(k),
+            shared if i and of[i] == of[i - 1] else duration(None if earlier is None else at - earlier),
             duration(lag),
         ]
         for i, (at, k, earlier, lag) in enumerate(zip(ends, given, before, lags, strict=False))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tokentape.study.control import overruled
-from tokentape.study.metrics import token_gaps_ns, token_steps, ttft_ns
+from tokentape.study.metrics import token_steps, ttft_ns
+from tokentape.study.served_reads import told_gaps_ns
 from tokentape.views.drawing import drawn_text, drawn_tokens, quoted
 from tokentape.views.units import ABSENT
 
@@ -31,8 +32,8 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class TokenRow:
-    """One token. ``name`` is how it is drawn; ``gap_ns`` for the first token is the time to first token;
-    ``wanted`` is the token that was overruled, None where none was.
+    """One token. ``name`` is how it is drawn; ``gap_ns`` for the first token is the time to first token, and None between tokens
+    that came in one read; ``wanted`` is the token that was overruled, None where none was.
     """
 
     index: int
@@ -56,7 +57,7 @@ def token_rows(trace: Trace, tape: Tape) -> list[TokenRow]:
     """The tokens of a trace, in order."""
     columns = plain_columns(trace.tokens)
     n = len(columns["position"])
-    gaps: list[int | None] = [ttft_ns(trace), *token_gaps_ns(trace)] if n else []
+    gaps: list[int | None] = [ttft_ns(trace), *told_gaps_ns(trace)] if n else []
     names = token_names(trace, tape)
     candidates = _candidates(trace, tape)
     steps = token_steps(trace)

@@ -141,8 +141,10 @@ def test_series_and_ratios_are_those_of_the_comparison() -> None:
     assert batch["ratio"] == pytest.approx([y / x for x, y in zip(batch["a_ns"], batch["b_ns"], strict=True)], rel=1e-4)
     ttft, whole, *stretches = part["ratios"]
     assert (ttft["a_ns"], ttft["b_ns"], ttft["ratio"]) == (5 * MS, 5 * MS, 1)
-    assert whole["ratio"] == pytest.approx(found.steps.whole.ratio, rel=1e-5)
-    assert found.verdict is not None and found.verdict.low is not None
+    assert found.verdict is not None and found.verdict.low is not None and found.verdict.change is not None
+    assert not whole["low"] <= found.steps.whole.ratio <= whole["high"], "the median of the places is of other values"
+    assert whole["low"] <= whole["ratio"] <= whole["high"]
+    assert whole["ratio"] == pytest.approx(1 + found.verdict.change, rel=1e-5)
     assert whole["low"] == pytest.approx(1 + found.verdict.low, rel=1e-4)
     assert sum(row["n_a"] for row in stretches) == len(found.steps.places)
     assert all(row["low"] is None for row in stretches), "three steps have no interval"

@@ -21,7 +21,7 @@ const taken = computed<Spec | null>(() => {
   const of = held.value;
   if (!of) return null;
   const points = { kind: "points", width: of.trace.length > 1500 ? 1 : 1.75 } as const;
-  const lines = [lineOf(w("e2e"), NS, of.e2e_ns, "--s2", points), lineOf(w("ttft"), NS, of.ttft_ns, "--s1", points)];
+  const lines = [lineOf(w("answer_time"), NS, of.answer_ns, "--s2", points), lineOf(w("ttft"), NS, of.ttft_ns, "--s1", points)];
   if (known(of.ttft_due_ns)) lines.push(lineOf(w("ttft_due"), NS, of.ttft_due_ns, "--s4", { hidden: true, label: "" }));
   if (known(of.fault)) lines.push(lineOf(w("fault"), NS, of.fault_ns, "--s3", { kind: "rings", quiet: true }));
   return {

@@ -9,7 +9,7 @@ import { reading } from "../chart/picture";
 import { lineOf, SeriesChart, type Line, type Spec } from "../chart/series";
 import { present, type LawCurve, type TimePart as Time, type Values } from "../document";
 import { known, where } from "../maths";
-import { extra, placeOfStep, run, selected, setExtra, trace } from "../state";
+import { doc, extra, placeOfStep, run, selected, setExtra, trace } from "../state";
 import { beside, say, wordsOf } from "../words";
 
 const w = wordsOf("time");
@@ -17,7 +17,10 @@ const AXES = { step: "count", context: "tokens", clock: "ns" } as const;
 type AxisName = keyof typeof AXES;
 const AXIS_NAMES = Object.keys(AXES) as AxisName[];
 
+/** Of a server messages are seen, the first of which took what the TTFT says. */
+const served = computed(() => doc.value?.tape?.requests);
 const held = computed<Time | null>(() => present(run.value?.time));
+const axisName = (one: AxisName): string => (one === "step" && served.value ? "message" : `axis_${one}`);
 const axis = computed<AxisName>(() => AXIS_NAMES.find((one) => one === extra.value["time.axis"]) ?? "step");
 const scale = computed(() => (["log", "linear"] as const).find((one) => one === extra.value["time.scale"]) ?? held.value?.scale ?? "linear");
 
@@ -37,20 +40,20 @@ const rows = computed<Rows | null>(() => {
   const of = run.value, shown = trace.value, along = axis.value;
   if (!of || !shown) return null;
   const values = along === "context" ? of.context : along === "clock" ? of.start_ns : of.kind.map((_, i) => i);
-  const steps = where(of.kind, (kind, i) => kind !== 0 && values[i] !== null);
+  const steps = where(of.kind, (kind, i) => kind !== 0 && (i > 0 || !served.value) && values[i] !== null);
   if (along === "context") steps.sort((a, b) => values[a]! - values[b]! || a - b);
   const places = new Map<number, number>();
   shown.tokens.step.forEach((step, i) => places.has(step) || places.set(step, shown.n_prompt + i));
   return {
     steps,
-    x: column(w(`axis_${along}`), steps.map((i) => values[i]!), AXES[along]),
+    x: column(w(axisName(along)), steps.map((i) => values[i]!), AXES[along]),
     places: steps.map((step) => places.get(step) ?? null),
     tokens: steps.map((step) => shown.symbols.text[places.get(step) ?? -1] ?? null),
     spread(at, values) {
       const known = new Map(at.map((step, i) => [step, values[i] ?? null]));
       return steps.map((step) => known.get(step) ?? null);
     },
-    also: along === "step" ? [] : [column(w("axis_step"), steps, "count")],
+    also: along === "step" ? [] : [column(w(axisName("step")), steps, "count")],
   };
 });
 
@@ -68,7 +71,7 @@ const latency = computed<Spec | null>(() => {
   if (part.late.length) lines.push(line("late_mark", "--s3", spread(part.late.map((one) => one.step), part.late.map((one) => one.ns)), { kind: "rings", quiet: true }));
   return {
     x,
-    y: { name: w("step_time"), unit: "ns", log: scale.value === "log", ...(scale.value === "linear" && { holds: 0 }) },
+    y: { name: w(served.value ? "gap" : "step_time"), unit: "ns", log: scale.value === "log", ...(scale.value === "linear" && { holds: 0 }) },
     lines,
     bands: law ? [{ low: spread(law.knots, law.low), high: spread(law.knots, law.high), colour: "--s2", sparse: true }] : [],
     places,
@@ -103,7 +106,7 @@ export const TimePart = () => run.value && orEmpty(run.value.time, (part) => {
   const choices = (
     <>
       <Choice label={w("axis")} value={axis.value} onPick={(to) => setExtra("time.axis", to, "step")}
-        options={AXIS_NAMES.filter((one) => one !== "context" || known(run.value!.context)).map((one) => [one, w(`axis_${one}`)])} />
+        options={AXIS_NAMES.filter((one) => one !== "context" || known(run.value!.context)).map((one) => [one, w(axisName(one))])} />
       <Choice label={w("scale")} value={scale.value} onPick={(to) => setExtra("time.scale", to, part.scale)}
         options={["linear", "log"].map((one) => [one, w(`scale_${one}`)])} />
     </>
@@ -111,16 +114,16 @@ export const TimePart = () => run.value && orEmpty(run.value.time, (part) => {
   return (
     <div class="stack">
       <Panel>
-        {spec ? <SeriesChart id="time" title={w("latency")} caption={say(part.caption)} spec={spec} height={280} tools={choices} announce={told} /> : <p>{say(part.caption)}</p>}
+        {spec ? <SeriesChart id="time" title={w(served.value ? "latency_served" : "latency")} caption={say(part.caption)} spec={spec} height={280} tools={choices} announce={told} /> : <p>{say(part.caption)}</p>}
         {residuals.value && <SeriesChart id="residuals" title={w("residuals")} caption={say((part.law as LawCurve).ratio_caption)} spec={residuals.value} height={150} />}
         {small(say(part.clock_note))}
       </Panel>
       {orEmpty(part.law, (law) => <Law law={law} />)}
-      {orEmpty(part.floor, (floor) => <Sourced kind={floor.badge}>{say(floor.note)}</Sourced>)}
+      {!served.value && orEmpty(part.floor, (floor) => <Sourced kind={floor.badge}>{say(floor.note)}</Sourced>)}
       <div class="time-cards">
         <Late part={part} />
         {prefill && <Card title="prefill_title" caption={say(prefill.caption)}><Facts rows={prefill.figures.map(factOf)} /></Card>}
-        <Card title="percentiles_title"><Facts rows={part.percentiles.map(factOf)} /></Card>
+        <Card title={served.value ? "percentiles_title_served" : "percentiles_title"}><Facts rows={part.percentiles.map(factOf)} /></Card>
         {split && <Split split={split} />}
       </div>
     </div>
@@ -151,11 +154,11 @@ function Law({ law }: { law: LawCurve }) {
 function Late({ part: { late, late_caption } }: { part: Time }) {
   const more = late.length && Number(late_caption.args?.n) - late.length;
   return (
-    <Card title="late_title" caption={say(late_caption)}>
+    <Card title={served.value ? "late_title_served" : "late_title"} caption={say(late_caption)}>
       {late.length > 0 && (
         <ol class="late scroll" tabIndex={0} aria-label={w("late_title")}>
           {late.map((one) => {
-            const place = placeOfStep(one.step), name = `${w("axis_step")} ${one.step}`;
+            const place = placeOfStep(one.step), name = `${w(axisName("step"))} ${one.step}`;
             const go = (event: Event): void => {
               event.preventDefault();
               selected.value = place;

@@ -9,7 +9,7 @@ import socket
 import ssl
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from tokentape.errors import Unreachable, UsageError
 
@@ -21,11 +21,21 @@ KEY_ENV = "OPENAI_API_KEY"
 PUBLIC_HEADERS = ("Host", "User-Agent", "Accept-Encoding")
 """Headers that every request begins with; those behind them are secret."""
 
+_OURS = frozenset(
+    {
+        *("host", "content-length", "transfer-encoding", "connection", "expect", "upgrade", "te", "trailer"),
+        *("content-type", "content-encoding", "accept", "accept-encoding", "user-agent"),
+    }
+)
+"""Headers that say how a request is sent, and not what it is."""
+
 _ROUTES = ("/chat/completions", "/completions", "/completion", "/models", "/metrics")
 """What people paste behind the base of a URL."""
 
 _VERSION = re.compile(r"/v\d+$")
 _HOST = re.compile(r"[A-Za-z0-9._-]+\Z")
+_IN_PATH = "/%:@!$&'()*+,;=?"
+"""Characters of a path or a query that stand for themselves, beside letters and digits."""
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 Place = tuple[int, Any]
@@ -77,6 +87,12 @@ class Address:
         """The headers that every request has, the key among them. Raises UsageError where a variable holds none."""
         found = list(zip(PUBLIC_HEADERS, (self.netloc, "tokentape", "identity"), strict=True))
         if key := os.environ.get(self.key_env):
+            if not key.strip():
+                raise UsageError(
+                    f"the environment variable {self.key_env} is blank",
+                    why="the key is taken from it",
+                    fix=f"export {self.key_env}=...; or unset it, where the server wants none",
+                )
             found.append(("Authorization", f"Bearer {_checked(key.strip(), self.key_env)}"))
         for header, variable in self.header_envs:
             value = os.environ.get(variable)
@@ -86,7 +102,7 @@ class Address:
                     why=f"the header {header} is to be taken from it",
                     fix=f"export {variable}=...",
                 )
-            found.append((header, _checked(value, variable)))
+            found.append((header, _checked(value.strip(), variable)))
         return found
 
     def places(self) -> tuple[Place, ...]:
@@ -146,7 +162,11 @@ def address_of(url: str, **how: Any) -> tuple[Address, str | None]:
         raise _no_url(url, "there is no host in it")
     if port == 0:
         raise _no_url(url, "nothing listens on port 0")
-    path, route = parts.path.rstrip("/"), None
+    try:
+        path, query = (quote(part, safe=_IN_PATH) for part in (parts.path.rstrip("/"), parts.query))
+    except UnicodeEncodeError as error:
+        raise _no_url(url, "its path is no Unicode") from error
+    route = None
     for pasted in _ROUTES:
         if path.endswith(pasted):
             path, route = path.removesuffix(pasted), pasted
@@ -158,11 +178,23 @@ def address_of(url: str, **how: Any) -> tuple[Address, str | None]:
         port or {"http": 80, "https": 443}[parts.scheme],
         path[: version.start()] if version else path,
         version.group() if version else "/v1",
-        parts.query,
+        query,
     )
     for header, _ in how.get("header_envs", ()):
         if not _HEADER.match(header):
             raise UsageError(f"{header!r} is no name of a header", why="it has other characters", fix="X-My-Header")
+        if header.lower() in _OURS:
+            raise UsageError(
+                f"the header {header} is set by the recording itself",
+                why="it says how the request is sent",
+                fix="leave it out; other headers may be given",
+            )
+    if how.get("ca_file") is not None and not address.tls:
+        raise UsageError(
+            "a file of certificates for a server without TLS",
+            why=f"{address.url} is not encrypted, and has no certificate",
+            fix="https:// in the URL; or leave the file out",
+        )
     return replace(address, **how), route
 
 
@@ -186,4 +218,4 @@ def _is_ip(host: str) -> bool:
 
 
 def _no_url(url: str, why: str) -> UsageError:
-    return UsageError(f"no URL of a server: {url[:100]!r}", why=why, fix="for example http://127.0.0.1:8000/v1")
+    return UsageError(f"no URL of a server: {url[:100]!a}", why=why, fix="for example http://127.0.0.1:8000/v1")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import h11
 
 from tokentape.data.request import Run, TraceHead
 
@@ -21,6 +23,9 @@ MESSAGES_A_TOKEN, MORE_MESSAGES = 10, 10_000
 @dataclass(frozen=True, slots=True)
 class Limits:
     """How long a request waits: to be connected; for the first byte of the answer; between bytes; in all. None: for ever.
+
+    An answer whose bytes say nothing, such as comments, is waited for
+    :data:`~tokentape.sources.endpoint.patience.SILENT_TIMES` times as long as one between whose bytes there are none.
 
     ``most_bytes`` bounds an answer, and ``most_tokens`` the rows of one: a server that goes on and on is cut off.
     """
@@ -61,6 +66,16 @@ class Call:
     def n(self) -> int:
         """Choices that were asked for."""
         return len(self.heads)
+
+    def request(self, headers: Sequence[tuple[str, str]]) -> tuple[h11.Request, h11.Data, h11.EndOfMessage]:
+        """What is sent, with the headers of its host."""
+        own = [
+            ("Content-Type", "application/json"),
+            ("Accept", "text/event-stream, application/json"),
+            ("Content-Length", str(len(self.body))),
+        ]
+        head = h11.Request(method="POST", target=self.target, headers=[*headers, *own])
+        return head, h11.Data(data=self.body), h11.EndOfMessage()
 
     def run(self, prompt_ids: tuple[int, ...] | None = None, n_prompt: int | None = None) -> Run:
         """The run that goes on the tape; with ids of the prompt that the server told, or with their number."""

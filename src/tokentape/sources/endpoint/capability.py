@@ -14,6 +14,7 @@ from tokentape.sources.endpoint.call import ENDLESS_MORE, Call, Limits
 from tokentape.sources.endpoint.engines import UNKNOWN, engine_of, says_done
 from tokentape.sources.endpoint.failures import error_of, unknown_model
 from tokentape.sources.endpoint.fields import RICH, rich_fields
+from tokentape.sources.endpoint.fitting import name_of
 from tokentape.sources.endpoint.flight import Flight
 from tokentape.sources.endpoint.getting import get, wait_for
 from tokentape.sources.endpoint.messages import Message
@@ -126,7 +127,7 @@ class Contact:
         if got.fault in ("refused", "tls", "timeout"):
             raise error_of(_Seen(got.fault, got.error, None, {}), self.host.address, self.model)
         if got.status in (401, 403):
-            text = self.host.unsecret(got.body[:2000].decode("utf-8", errors="replace"))
+            text = self.host.unsecret(got.body.decode("utf-8", errors="replace"))
             raise error_of(_Seen("http_error", text, got.status, dict(got.headers)), self.host.address, self.model)
         found: Any = None
         if got.status == 200:
@@ -136,7 +137,8 @@ class Contact:
                 found = None
         entries = found.get("data") if isinstance(found, dict) else None
         entries = [one for one in entries if isinstance(one, dict)] if isinstance(entries, list) else []
-        self._models = tuple(one["id"] for one in entries if isinstance(one.get("id"), str))
+        names = (name_of(one["id"], self.host.unsecret) for one in entries if isinstance(one.get("id"), str))
+        self._models = tuple(name for name in names if name is not None)
         self._owner = next((str(one["owned_by"]) for one in entries if one.get("owned_by")), "")
 
     def _chosen_model(self) -> str | None:

@@ -8,12 +8,14 @@ are not spread over the time before it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tokentape.data.schema import CHANNELS
 from tokentape.recorder.tick import Said, Tick
-from tokentape.sources.endpoint.messages import Choice, Entry, Malformed, Message, whole
+from tokentape.sources.endpoint.agreement import MOST_HELD_TOKENS, Agreement, may_be_one_token
+from tokentape.sources.endpoint.entries import Entry
+from tokentape.sources.endpoint.messages import Choice, Message, whole
 from tokentape.sources.endpoint.stamps import Stamp
 
 __all__ = ["Chunks", "Vocabulary"]
@@ -21,6 +23,10 @@ __all__ = ["Chunks", "Vocabulary"]
 _TEXT, _REASONING, _TOOL = range(len(CHANNELS))
 _LONGEST_HELD_BYTES = 3
 """What may be held back of a character: its last byte is missing."""
+MOST_UNASKED = 20
+"""Candidates that are kept where none were asked for."""
+LONGEST_PIECE, MOST_PIECES = 1024, 1 << 20
+"""Characters of an entry of a vocabulary, and entries: what is beyond them is not learned."""
 
 
 class Vocabulary:
@@ -30,8 +36,8 @@ class Vocabulary:
         self._known: dict[int, tuple[str, bytes, bool]] = {}
 
     def learn(self, token_id: int, text: str, data: bytes | None) -> None:
-        if token_id not in self._known:
-            known = text.encode("utf-8", errors="surrogatepass") if data is None else data
+        if token_id not in self._known and len(text) <= LONGEST_PIECE and len(self._known) < MOST_PIECES:
+            known = text.encode() if data is None else data[:LONGEST_PIECE]
             self._known[token_id] = (text, known, not known)
 
     def feed(self, token_id: int) -> bytes:
@@ -55,6 +61,7 @@ class _Row:
     stop: str | None = None
     usage: Mapping[str, Any] | None = None
     spoke: bool = False
+    agreement: Agreement = field(default_factory=Agreement)
 
     def counted(self, count: int | None, *, begins: bool) -> int | None:
         """Tokens since the message before, by a server that has counted them from the first on; ``begins`` where there is one.
@@ -73,25 +80,26 @@ class _Row:
 
 
 class Chunks:
-    """Makes ticks of the messages of one request with ``n`` choices; ``n_top`` candidates were asked for."""
+    """Makes ticks of the messages of one request with ``n`` choices; ``n_top`` candidates were asked for.
 
-    def __init__(self, n: int, n_top: int = 0) -> None:
+    ``most_tokens`` are those that all choices together can have: a count of more is none.
+    """
+
+    def __init__(self, n: int, n_top: int = 0, most_tokens: int | None = None) -> None:
         self.rows = [_Row() for _ in range(n)]
         self.vocabulary = Vocabulary()
         self.usage: Mapping[str, Any] | None = None
         self.timings: Mapping[str, Any] | None = None
+        self.n_tokens = 0
         self._n_top = n_top
+        self._most_tokens = most_tokens
         self._told = {"exact": 0, "counted": 0, "coarse": 0}
         self._n_empty = 0
+        self._n_longer = 0
         self._doubt: str | None = None
 
-    @property
-    def n_tokens(self) -> int:
-        """Rows so far, of all choices together."""
-        return sum(row.n_tokens for row in self.rows)
-
     def tick(self, message: Message, stamp: Stamp, start: int) -> Tick | None:
-        """The chunk that a message is; None for one without a choice. Raises Malformed for a choice that was not asked for."""
+        """The chunk that a message is; None for one without a choice. A choice that was not asked for is a problem of it."""
         if message.usage is not None:
             if len(message.choices) == 1 and 1 < len(self.rows) > message.choices[0].index:
                 self.rows[message.choices[0].index].usage = message.usage
@@ -104,7 +112,8 @@ class Chunks:
         said: list[Said] = []
         for choice in message.choices:
             if choice.index >= len(self.rows):
-                raise Malformed(f"choice {choice.index} came, and {len(self.rows)} were asked for")
+                message.problems.append(f"choice {str(choice.index)[:20]} came, and {len(self.rows)} were asked for")
+                continue
             said += self._said(choice, self.rows[choice.index], _count(message))
         return Tick(
             "chunk", len(self.rows), start, stamp.ns, said=tuple(said), read=stamp.read_ns, last=self.all_finished
@@ -129,18 +138,43 @@ class Chunks:
             row.finish, row.stop = choice.finish, choice.stop
         found = self._tokens(choice, row, count)
         row.n_tokens += len(found)
+        self.n_tokens += len(found)
         return found
+
+    def _doubts(self, why: str) -> None:
+        """The first doubt is the one to tell."""
+        if self._doubt is None:
+            self._doubt = why
+
+    def _counted(self, choice: Choice, row: _Row, count: int | None, data: bytes, *, begins: bool) -> int | None:
+        """Tokens of a message by a count, where it can be believed: no text has more tokens than bytes."""
+        found = row.counted(count, begins=begins)
+        if found is None:
+            return None
+        most = len(data) + MOST_HELD_TOKENS
+        if 0 <= found <= most:
+            return found
+        row.counts = False
+        self._doubts(
+            f"the server's count goes back by {-found} tokens"
+            if found < 0
+            else f"the server counts {found} tokens in a message of {len(data)} bytes"
+        )
+        return None
 
     def _tokens(self, choice: Choice, row: _Row, count: int | None) -> list[Said]:
         text, channel = _spoken(choice)
-        data = text.encode("utf-8", errors="surrogatepass")
+        data = text.encode()
         ids, entries = choice.ids or (), choice.entries or ()
         if entries and ids and len(entries) != len(ids):
-            self._doubt = f"{len(ids)} ids and {len(entries)} log-probabilities in one message"
+            self._doubts(f"{len(ids)} ids and {len(entries)} log-probabilities in one message")
             entries = ()
         n_told = len(entries) or len(ids)
-        n_counted = row.counted(count, begins=bool(n_told or data))
+        n_counted = self._counted(choice, row, count, data, begins=bool(n_told or data))
+        if channel == _TOOL:
+            row.agreement.stop_comparing()
         if n_told:
+            row.agreement.see(b"" if channel == _TOOL else data, ids, entries)
             self._told["exact"] += 1
             return self._exact(choice.index, data, channel, ids, entries, row)
         if n_counted is not None and n_counted >= (1 if data else 0):
@@ -151,6 +185,7 @@ class Chunks:
             self._n_empty += choice.finish is None and not choice.has_role
             return []
         self._told["coarse"] += 1
+        self._n_longer += not may_be_one_token(data)
         return [Said(choice.index, None, data, channel=channel)]
 
     def _exact(
@@ -191,13 +226,14 @@ class Chunks:
 
     @property
     def n_completion(self) -> int | None:
-        """Tokens of the answer, as the server counts them, of all choices together."""
+        """Tokens of the answer, as the server counts them, of all choices together; None where it does not, or cannot mean it."""
         if self.usage is not None:
-            return whole(self.usage.get("completion_tokens"))
-        counts = [whole(row.usage.get("completion_tokens")) for row in self.rows if row.usage is not None]
-        if not counts or len(counts) != len(self.rows) or None in counts:
-            return None
-        return sum(count for count in counts if count is not None)
+            found = whole(self.usage.get("completion_tokens"))
+        else:
+            counts = [whole(row.usage.get("completion_tokens")) for row in self.rows if row.usage is not None]
+            known = [count for count in counts if count is not None]
+            found = sum(known) if known and len(known) == len(self.rows) else None
+        return None if found is not None and self._most_tokens is not None and found > self._most_tokens else found
 
     def label(self, *, whole_answer: bool) -> tuple[str | None, str | None]:
         """How much is told of the tokens, and why it is not more.
@@ -207,22 +243,32 @@ class Chunks:
         told = [name for name, n in self._told.items() if n]
         if not told:
             return None, None
-        worst = told[-1]
+        doubts = (self._doubt, *(row.agreement.conclusion() for row in self.rows))
+        doubt = next((one for one in doubts if one is not None), None)
+        if doubt is not None:
+            return "coarse", doubt
         n, counted = self.n_tokens, self.n_completion if whole_answer else None
-        if worst == "coarse":
-            if counted == n and not self._n_empty and len(told) == 1:
-                return "counted", None  # as many messages with text as tokens
-            return worst, "the tokens of a message are neither told nor counted" if len(told) == 1 else (
-                "the tokens of some messages are neither told nor counted"
-            )
+        if told[-1] == "coarse":
+            return self._label_of_messages(counted, told)
         if counted is not None and counted != n:
             running = all(row.counts for row in self.rows) and sum(row.n_counted for row in self.rows) == n
-            if running and self.timings is not None and counted > n:
+            if running and self.timings is not None and 0 < counted - n <= MOST_HELD_TOKENS:
                 return "counted", f"the server counts {counted} tokens, the last {counted - n} of them in no message"
             return "coarse", f"the server counts {counted} tokens, and {n} came"
-        if self._doubt is not None:
-            return "coarse", self._doubt
-        return worst, None if worst == "exact" else "the tokens of a message are counted, not told"
+        return told[-1], None if told[-1] == "exact" else "the tokens of a message are counted, not told"
+
+    def _label_of_messages(self, counted: int | None, told: Sequence[str]) -> tuple[str, str]:
+        """The label where a row is a message with text."""
+        if len(told) > 1:
+            return "coarse", "the tokens of some messages are neither told nor counted"
+        if counted != self.n_tokens or self._n_empty:
+            return "coarse", "the tokens of a message are neither told nor counted"
+        if self._n_longer:
+            return (
+                "coarse",
+                f"{self._n_longer} of the messages are more than a token, although there are as many as tokens",
+            )
+        return "counted", "as many messages with text came as tokens, and each of them may be one"
 
 
 def _spoken(choice: Choice) -> tuple[str, int | None]:
@@ -280,8 +326,8 @@ def _rank(entry: Entry, n_top: int) -> int | None:
 
 
 def _candidates(entry: Entry, n_top: int) -> tuple[tuple[int, float], ...] | None:
-    """The likeliest tokens, where all of them have ids, best first."""
-    found = [(token_id, logprob) for _, token_id, logprob, _ in entry.top if token_id is not None]
+    """The likeliest tokens, where all of them have ids, each another one, best first."""
+    found = {token_id: logprob for _, token_id, logprob, _ in entry.top if token_id is not None}
     if not found or len(found) != len(entry.top):
         return None
-    return tuple(sorted(found, key=lambda pair: -pair[1])[: n_top or None])
+    return tuple(sorted(found.items(), key=lambda pair: -pair[1])[: n_top or MOST_UNASKED])

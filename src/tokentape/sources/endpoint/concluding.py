@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tokentape.sources.endpoint.chunks import Chunks
-from tokentape.sources.endpoint.messages import whole
+from tokentape.sources.endpoint.fitting import fitted, name_of
+from tokentape.sources.endpoint.messages import MOST_PROMPT, whole
 
-__all__ = ["concluded", "finish_reasons"]
+__all__ = ["concluded", "finish_reasons", "missing"]
+
+LONGEST_FINISH, MOST_FINISHES = 60, 100
+"""Characters of a reason, and reasons, of those that are kept as the server writes them."""
 
 REASONS = {
     "stop": "stop",
@@ -34,29 +38,50 @@ def finish_reasons(chunks: Chunks, *, otherwise: str) -> list[str | None]:
     return found
 
 
-def concluded(chunks: Chunks, n_prompt: int | None, *, whole_answer: bool) -> dict[str, Any]:
+def missing(chunks: Chunks, *, said_done: bool, says: bool) -> tuple[str | None, str | None]:
+    """What is wrong with a stream that has ended: that its last word is missing, or more.
+
+    ``said_done`` is whether that was ``[DONE]``, and ``says`` whether it should have been.
+    """
+    if not chunks.some_finished:
+        # a server that says that it is done has not broken off
+        whole = said_done and chunks.n_tokens > 0
+        return "no_done" if whole else "cut_short", "the stream ended without a finish reason"
+    if said_done or not says:
+        return None, None
+    return "no_done", "the stream ended without [DONE]"
+
+
+def concluded(
+    chunks: Chunks, n_prompt: int | None, unsecret: Callable[[str], str], *, whole_answer: bool
+) -> dict[str, Any]:
     """The fields of an :class:`~tokentape.data.exchange.Exchange` that tell of tokens.
 
     ``n_prompt`` is what the messages told of the prompt; of an answer that is not whole the server's count says nothing. Why the
-    label is not ``exact`` stands with what the server says of itself, as ``label_reason``.
+    label is not ``exact`` stands with what the server says of itself, as ``label_reason``. ``unsecret`` takes secrets out of texts.
     """
     label, reason = chunks.label(whole_answer=whole_answer)
     usage = chunks.usage if chunks.usage is not None else _of_choices(chunks)
-    server = dict(chunks.timings or {})
+    server = fitted(chunks.timings, unsecret) or {}
     if reason is not None:
         server["label_reason"] = reason
-    finishes = [row.finish for row in chunks.rows]
-    counted = _count(usage, "prompt_tokens")
+    finishes = [name_of(row.finish, unsecret, LONGEST_FINISH) for row in chunks.rows]
     return {
         "label": label,
-        "finish": finishes[0] if len(set(finishes)) == 1 else ", ".join(str(finish) for finish in finishes),
-        "n_prompt": n_prompt if counted is None else counted,
+        "finish": finishes[0] if len(set(finishes)) == 1 else ", ".join(map(str, finishes[:MOST_FINISHES])),
+        "n_prompt": _n_prompt(usage, n_prompt),
         "n_completion": chunks.n_completion,
         "n_reasoning": _detail(usage, "completion_tokens_details", "reasoning_tokens"),
         "n_cached": _detail(usage, "prompt_tokens_details", "cached_tokens"),
-        "usage": usage,
+        "usage": fitted(usage, unsecret),
         "server": server or None,
     }
+
+
+def _n_prompt(usage: Mapping[str, Any] | None, told: int | None) -> int | None:
+    """Tokens of the prompt by usage, and what a message ``told`` where that has none that can be."""
+    counted = _count(usage, "prompt_tokens")
+    return told if counted is None or counted > MOST_PROMPT else counted
 
 
 def _of_choices(chunks: Chunks) -> dict[str, Any] | None:

@@ -15,6 +15,9 @@ __all__ = ["LONGEST_EVENT_BYTES", "Event", "EventStream", "EventTooLong"]
 LONGEST_EVENT_BYTES = 16 << 20
 """An event that is longer than this is none: log-probabilities of a whole vocabulary take 12 MB."""
 
+LINE_BYTES = 64
+"""What a line counts beside its bytes: of empty ones too an event may not have as many as it likes."""
+
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _BOM = b"\xef\xbb\xbf"
 
@@ -42,7 +45,7 @@ class EventStream:
     def __init__(self, longest_bytes: int = LONGEST_EVENT_BYTES) -> None:
         self.comments = 0
         self._longest = longest_bytes
-        self._rest = b""  # the line that has not ended
+        self._rest = bytearray()  # the line that has not ended
         self._after_cr = False
         self._begun = False
         self._data: list[bytes] = []
@@ -55,36 +58,43 @@ class EventStream:
         return bool(self._rest or self._data)
 
     def feed(self, data: bytes, stamp: Any = None) -> list[Event]:
-        """The events that these bytes complete. Raises :class:`EventTooLong`."""
-        data = self._rest + data
+        """The events that these bytes complete. Raises :class:`EventTooLong`. Each byte is looked at once, however it comes."""
         if not self._begun:
+            data = bytes(self._rest) + data
+            self._rest.clear()
             if len(data) < len(_BOM) and _BOM.startswith(data):
-                self._rest = data
+                self._rest += data
                 return []
             self._begun = True
             data = data.removeprefix(_BOM)
+        if not data:
+            return []
         at = 0
-        if self._after_cr and data:
+        if self._after_cr:
             at = int(data.startswith(b"\n"))
-            self._after_cr = False
         found: list[Event] = []
         for end in _LINE_END.finditer(data, at):
             line = data[at : end.start()]
             at = end.end()
+            if self._rest:
+                line = bytes(self._rest) + line
+                self._rest.clear()
             if line:
                 self._take(line)
+                if self._n_bytes > self._longest:
+                    break
             elif (event := self._dispatched(stamp)) is not None:
                 found.append(event)
-        self._rest = data[at:]
+        self._rest += data[at:]
         # a CR ends its line at once; an LF that follows in the next bytes belongs to it
-        self._after_cr = not self._rest and (data.endswith(b"\r") if data else self._after_cr)
+        self._after_cr = not self._rest and data.endswith(b"\r")
         if self._n_bytes + len(self._rest) > self._longest:
             raise EventTooLong(f"an event of more than {self._longest:,} bytes")
         return found
 
     def close(self, stamp: Any = None) -> list[Event]:
         """The event that the end of the stream completes, where its last blank line is missing."""
-        line, self._rest = self._rest, b""
+        line, self._rest = bytes(self._rest), bytearray()
         if line:
             self._take(line)
         event = self._dispatched(stamp)
@@ -99,7 +109,7 @@ class EventStream:
             value = value[1:]
         if name == b"data":
             self._data.append(value)
-            self._n_bytes += len(value)
+            self._n_bytes += len(value) + LINE_BYTES
         elif name == b"event":
             self._name = value.decode("utf-8", errors="replace")
 

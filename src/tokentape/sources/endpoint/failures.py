@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from tokentape.errors import ModelError, TokentapeError, Unreachable, UsageError
 from tokentape.sources.endpoint.address import Address
 
-__all__ = ["Failed", "error_of", "told", "unknown_model"]
+__all__ = ["Failed", "error_of", "told", "unknown_model", "wait_s"]
 
 MOST_SHOWN = 300
 MOST_MODELS = 12
+LONGEST_WAIT_DIGITS = 6
 
 
 class Failed(Protocol):
@@ -33,6 +34,12 @@ def told(text: str | None, most: int = MOST_SHOWN) -> str:
     words = "".join(char if char.isprintable() else " " for char in text or "").split()
     line = " ".join(words)
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+def wait_s(headers: Mapping[str, str]) -> int | None:
+    """Seconds after which a server wants to be asked again; None where it says nothing of the kind."""
+    text = headers.get("retry-after", "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= LONGEST_WAIT_DIGITS else None
 
 
 def error_of(failed: Failed, address: Address, model: str | None, models: Sequence[str] = ()) -> TokentapeError:
@@ -133,8 +140,8 @@ def _refused(failed: Failed, address: Address, why: str, model: str | None, mode
     if status == 405:
         return UsageError(f"{address.url} takes no requests there (405)", why=why, fix="check the base of the URL")
     if status in (429, 503):
-        after = failed.headers.get("retry-after", "")
-        wait = f"wait {after} s" if after.isdigit() else "wait"
+        after = wait_s(failed.headers)
+        wait = "wait" if after is None else f"wait {after} s"
         return Unreachable(f"the server has no room for the request ({status})", why=why, fix=f"{wait}, then try again")
     if status is not None and status >= 500:
         return ModelError(f"the server failed ({status})", why=why, fix="see the log of the server")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import selectors
 import time
 from collections.abc import Callable, Generator
-from enum import IntEnum
 
 import h11
 
@@ -14,27 +13,21 @@ from tokentape.recorder.tick import LiveRun, Tick
 from tokentape.sources.endpoint.body import Body, BodyError, judged
 from tokentape.sources.endpoint.call import Call
 from tokentape.sources.endpoint.chunks import Chunks
-from tokentape.sources.endpoint.concluding import concluded, finish_reasons
+from tokentape.sources.endpoint.concluding import concluded, finish_reasons, missing
 from tokentape.sources.endpoint.engines import engine_of, says_done
 from tokentape.sources.endpoint.events import Event, EventTooLong
+from tokentape.sources.endpoint.fitting import LONGEST_ERROR, name_of
 from tokentape.sources.endpoint.messages import Malformed, Message, message_of
+from tokentape.sources.endpoint.patience import Patience, Stage
 from tokentape.sources.endpoint.stamps import Stamp
 from tokentape.sources.endpoint.wire import Connection, Host, WireError
 
 __all__ = ["Flight"]
 
-CLOSING_NS = 2_000_000_000
-"""How long the end of an answer is waited for when its last message has come: after it the connection can be used again."""
-
 _DONE = b"[DONE]"
 _TLS_ALERT = b"\x15\x03"
-
-
-class _Stage(IntEnum):
-    CONNECTING = 0
-    ANSWERING = 1
-    CLOSING = 2
-    DONE = 3
+_MOST_QUOTED = 80
+"""Characters of what cannot be read, in an error."""
 
 
 class Flight:
@@ -49,15 +42,13 @@ class Flight:
 
     def __init__(self, call: Call, host: Host, connection: Connection | None = None) -> None:
         self.call = call
-        self.chunks = Chunks(call.n, call.n_top)
+        self.chunks = Chunks(call.n, call.n_top, call.limits.most_tokens)
         self.connection: Connection | None = connection or host.connection()
         self.fault: str | None = None
         self.error: str | None = None
         self.interrupted = False
-        self.begun_ns: int | None = None
         self.started_ns: int | None = None
         self.sent_ns: int | None = None
-        self.first_byte_ns: int | None = None
         self.ended_ns: int | None = None
         self.status: int | None = None
         self.headers: dict[str, str] = {}
@@ -68,10 +59,10 @@ class Flight:
         self._n_prompt: int | None = None
         self.hear: Callable[[Message], object] | None = None
         self._host = host
-        self._stage = _Stage.CONNECTING
+        self._stage = Stage.CONNECTING
         self._marks: tuple[int | None, int | None] = (None, None)
         self._said_done = False
-        self._last_ns = 0  # of the byte that came last
+        self._patience = Patience(call.limits)
         self._tick_ns = 0  # of the chunk that came last
         self._n_bytes = 0
         self._n_messages = 0
@@ -83,7 +74,7 @@ class Flight:
     @property
     def done(self) -> bool:
         """Whether it is over, one way or the other."""
-        return self._stage is _Stage.DONE
+        return self._stage is Stage.DONE
 
     @property
     def ready(self) -> bool:
@@ -93,7 +84,7 @@ class Flight:
     @property
     def whole(self) -> bool:
         """Whether the answer came to its end, be it without its last word or without a reason."""
-        return self.fault in (None, "no_done") or (self.fault == "cut_short" and self._said_done)
+        return self.fault in (None, "no_done")
 
     @property
     def wants(self) -> int:
@@ -107,31 +98,28 @@ class Flight:
     @property
     def deadline_ns(self) -> int | None:
         """The mark at which it gives up unless something happens before; None where it waits for ever."""
-        if self.begun_ns is None or self.done:
-            return None
-        limits = self.call.limits
-        if self._stage is _Stage.CONNECTING:
-            since, wait = self.begun_ns, limits.connect_ns
-        elif self._stage is _Stage.CLOSING:
-            since, wait = self._last_ns, CLOSING_NS
-        elif self.first_byte_ns is None:
-            since, wait = self.started_ns or self.begun_ns, limits.first_ns
-        else:
-            since, wait = self._last_ns, limits.between_ns
-        ends = [since + wait] if wait is not None else []
-        if limits.whole_ns is not None:
-            ends.append(self.begun_ns + limits.whole_ns)
-        return min(ends, default=None)
+        return None if self.done else self._patience.deadline_ns
+
+    @property
+    def begun_ns(self) -> int | None:
+        """When it began to be connected, or to be sent where it was."""
+        return self._patience.begun_ns
+
+    @property
+    def first_byte_ns(self) -> int | None:
+        """When the first byte of the answer came."""
+        return self._patience.first_byte_ns
 
     def advance(self, now: int | None = None) -> list[Tick]:
         """Go as far as possible without waiting; the chunks that came of it, once it is :attr:`ready`."""
         if self.done:
             ticks, self._ticks = self._ticks, []
             return ticks
-        if self.begun_ns is None:
-            self.begun_ns = time.perf_counter_ns()
+        if self._patience.begun_ns is None:
+            self._patience.begun_ns = time.perf_counter_ns()
+        brought = False
         try:
-            self._advance()
+            brought = self._advance()
         except WireError as error:
             self._broken(error.fault, str(error))
         except h11.RemoteProtocolError as error:
@@ -140,9 +128,8 @@ class Flight:
             self._end("too_long", str(error))
         except BodyError as error:
             self._end("malformed", str(error))
-        deadline = self.deadline_ns
-        if deadline is not None and (time.perf_counter_ns() if now is None else now) >= deadline:
-            self._late()
+        if not self.done:
+            self._give_up(time.perf_counter_ns() if now is None else now, brought=brought)
         if not self.ready:
             return []
         ticks, self._ticks = self._ticks, []
@@ -160,7 +147,7 @@ class Flight:
         """The run, None before it is :attr:`ready`; ``ticks`` are those that the recorder is to drive, none unless given."""
         if not self.ready:
             return None
-        start = self.started_ns if self.started_ns is not None else self.begun_ns
+        start = next((mark for mark in (self.started_ns, self._marks[1]) if mark is not None), self.begun_ns)
         return LiveRun(
             run=self.call.run(self._prompt_ids, self._n_prompt),
             start=start,
@@ -181,7 +168,7 @@ class Flight:
         def since(mark: int | None) -> int | None:
             return None if mark is None else mark - origin
 
-        first = self.first or Message()
+        first, unsecret = self.first or Message(), self._host.unsecret
         return Exchange(
             connect_ns=since(self._marks[0]),
             connected_ns=since(self._marks[1]),
@@ -192,52 +179,56 @@ class Flight:
             fault=self.fault,
             error=self.error,
             stamps=None if self.first_byte_ns is None else "kernel" if self._by_kernel else "read",
-            model=first.model,
-            request_id=first.request_id or self.headers.get("x-request-id"),
-            **concluded(self.chunks, self._n_prompt, whole_answer=self.fault is None or self.chunks.all_finished),
+            model=name_of(first.model, unsecret),
+            request_id=name_of(first.request_id or self.headers.get("x-request-id"), unsecret),
+            **concluded(
+                self.chunks, self._n_prompt, unsecret, whole_answer=self.fault is None or self.chunks.all_finished
+            ),
         )
 
     # -- moving on -----------------------------------------------------------------------------------------------------
 
-    def _advance(self) -> None:
+    def _advance(self) -> bool:
+        """Move on; whether something came."""
         assert self.connection is not None
-        if self._stage is _Stage.CONNECTING:
+        if self._stage is Stage.CONNECTING:
             fresh = self.connection.connected_ns is None
             if not self.connection.advance():
-                return
+                return False
             if fresh:
                 self._marks = (self.connection.connect_ns, self.connection.connected_ns)
-            self._stage = _Stage.ANSWERING
+            self._stage = Stage.ANSWERING
             self._send()
         if self.sent_ns is None and self.connection.flush():
-            self.sent_ns = time.perf_counter_ns()
+            self.sent_ns = self.connection.handed_ns
         found = self.connection.read()
         if found is not None:
             self._read(*found)
+        return found is not None
 
     def _send(self) -> None:
         assert self.connection is not None
-        http, body = self.connection.http, self.call.body
-        headers = [
-            *self._host.headers,
-            ("Content-Type", "application/json"),
-            ("Accept", "text/event-stream, application/json"),
-            ("Content-Length", str(len(body))),
-        ]
-        request = h11.Request(method="POST", target=self.call.target, headers=headers)
-        data = (http.send(request) or b"") + (http.send(h11.Data(data=body)) or b"")
-        data += http.send(h11.EndOfMessage()) or b""
-        self.started_ns = self._last_ns = self._tick_ns = time.perf_counter_ns()
+        http = self.connection.http
+        data = b"".join(http.send(part) or b"" for part in self.call.request(self._host.headers))
+        self._patience.connected = True
+        if (early := self.connection.read()) is not None:
+            if early[0]:
+                raise WireError("malformed", f"it was answered before it was asked: {self._quoted(early[0])}")
+            raise WireError("cut_short", "the server closed the connection without an answer")
+        self.started_ns = self._patience.last_ns = self._tick_ns = time.perf_counter_ns()
         self.connection.write(data)
 
     def _read(self, data: bytes, stamp: Stamp) -> None:
         assert self.connection is not None
+        assert self.started_ns is not None
         if data:
-            self._last_ns = stamp.ns
+            if stamp.ns < self.started_ns:  # the clocks are not that exact
+                stamp = Stamp(stamp.read_ns, stamp.read_ns, False)
+            self._patience.last_ns = stamp.ns
             self._by_kernel = self._by_kernel and stamp.by_kernel
             self._n_bytes += len(data)
             if self.first_byte_ns is None:
-                self.first_byte_ns = stamp.ns
+                self._patience.first_byte_ns = stamp.ns
                 if data.startswith(_TLS_ALERT):
                     raise WireError("tls", "the server speaks TLS, and was asked without")
         http = self.connection.http
@@ -254,32 +245,35 @@ class Flight:
                 self.body = Body(event.status_code, self.headers)
             elif isinstance(event, h11.Data) and self.body is not None:
                 self._take(self.body.feed(bytes(event.data), stamp))
+                if self.body.is_full and not self.done:
+                    self._end(*self._document(self.body.document))
             elif isinstance(event, h11.EndOfMessage) and self.body is not None:
                 self._take(self.body.close(stamp))
                 self._whole()
             elif isinstance(event, h11.ConnectionClosed):
                 raise WireError("cut_short", "the server closed the connection without an answer")
-        if self._n_bytes > self.call.limits.most_bytes and not self.done:
+        n_bytes = max(self._n_bytes, 0 if self.body is None else self.body.n_bytes)
+        if n_bytes > self.call.limits.most_bytes and not self.done:
             self._end("too_long", f"more than {self.call.limits.most_bytes:,} bytes came")
 
     def _take(self, events: list[Event]) -> None:
         for event in events:
-            if self._stage is not _Stage.ANSWERING:
+            if self._stage is not Stage.ANSWERING:
                 return  # behind the last message
             if event.data.strip() == _DONE:
                 self._said_done = True
-                self._stage = _Stage.CLOSING
+                self._close()
                 return
             try:
                 message = message_of(event.data)
                 self._understand(message, event)
             except Malformed as error:
-                self._note("malformed", f"{error}: {event.data[:80].decode(errors='replace')}")
+                self._note("malformed", f"{error}: {self._quoted(event.data)}")
 
     def _understand(self, message: Message, event: Event) -> None:
         if message.error is not None:
             self._note("error_event", message.error)
-            self._stage = _Stage.CLOSING
+            self._close()
             return
         if not self.ready:
             self._prompt_ids = self._prompt_ids or message.prompt_ids
@@ -290,8 +284,12 @@ class Flight:
         if self.hear is not None:
             self.hear(message)
         tick = self.chunks.tick(message, event.stamp, self._tick_ns)
+        if message.problems:
+            self._note("malformed", f"{message.problems[0]}: {self._quoted(event.data)}")
         if tick is None:
             return
+        if tick.said or tick.last:
+            self._patience.said_ns = event.stamp.ns
         self._tick_ns = event.stamp.ns
         tick.parsed = time.perf_counter_ns()
         self._ticks.append(tick)
@@ -315,24 +313,19 @@ class Flight:
         self._end(fault, error, reuse=True)
 
     def _missing(self) -> tuple[str | None, str | None]:
-        """What is wrong with a stream that has ended: that its last word is missing, or more."""
+        """What is wrong with a stream that has ended."""
         if self.fault is not None:
             return None, None
-        if not self.chunks.some_finished:
-            return "cut_short", "the stream ended without a finish reason"
-        if self._said_done:
-            return None, None
         says = self.call.says_done if "choices" in (self.first or Message()).raw else False  # llama.cpp's own route
-        if says is None:
-            says = says_done(self.engine or "")
-        return ("no_done", "the stream ended without [DONE]") if says else (None, None)
+        says = says_done(self.engine or "") if says is None else says
+        return missing(self.chunks, said_done=self._said_done, says=says)
 
     def _document(self, document: bytes) -> tuple[str | None, str | None]:
         """What is wrong with an answer that is no stream: an error, or one that came as a whole although a stream was asked for."""
         assert self.status is not None
-        fault, error = judged(document, self.status, self.headers)
+        fault, error = judged(document, self.status, self.headers, self._host.unsecret)
         if fault is None:
-            stamp = Stamp(self._last_ns, self._last_ns, self._by_kernel)
+            stamp = Stamp(self._patience.last_ns, self._patience.last_ns, self._by_kernel)
             try:
                 self._understand(message_of(document), Event(document, stamp))
             except Malformed as problem:
@@ -341,14 +334,14 @@ class Flight:
 
     def _broken(self, fault: str, text: str) -> None:
         """The connection does not come about, or breaks; behind the last message that is its end."""
-        if self._stage is _Stage.CLOSING:
+        if self._stage is Stage.CLOSING:
             fault_now, error = None, None
         else:
             fault_now, error = fault, text
         self._end(fault_now, error)
 
     def _protocol_error(self, text: str) -> None:
-        if self._stage is _Stage.CLOSING:
+        if self._stage is Stage.CLOSING:
             self._end(None, None)
         elif self._n_bytes == 0:
             self._end("cut_short", "the server closed the connection without an answer")
@@ -357,31 +350,38 @@ class Flight:
         else:
             self._end("malformed", f"no HTTP: {text}")
 
-    def _late(self) -> None:
-        if self._stage is _Stage.CLOSING:
-            self._end(None, None)
+    def _close(self) -> None:
+        """The last message has come; what is left is the end of the body."""
+        self._stage = Stage.CLOSING
+        self._patience.closing_ns = time.perf_counter_ns()
+
+    def _give_up(self, now: int, *, brought: bool) -> None:
+        """End it if it has been waited for long enough; not for silence where something came just now, perhaps late read."""
+        silence, end = self._patience.silence_ns, self._patience.end_ns
+        if (end is None or now < end) and (brought or silence is None or now < silence):
             return
-        now = time.perf_counter_ns()
-        if self._stage is _Stage.CONNECTING:
-            what = "no connection"
-        elif self.first_byte_ns is None:
-            what = "no answer"
+        if self._stage is Stage.CLOSING:
+            self._end(None, None)
         else:
-            what = "nothing more"
-        since = self._last_ns or self.begun_ns or now
-        self._end("timeout", f"{what} within {(now - since) / 1e9:.3g} s")
+            self._end("timeout", self._patience.why(now))
+
+    def _quoted(self, data: bytes) -> str:
+        """The beginning of what cannot be read."""
+        return self._host.unsecret(data[:4096].decode(errors="replace"))[:_MOST_QUOTED]
 
     def _note(self, fault: str | None, error: str | None) -> None:
         """The first fault is the one to tell."""
         if self.fault is None and fault is not None:
-            self.fault, self.error = fault, None if error is None else self._host.unsecret(error)
+            self.fault, self.error = fault, name_of(error, self._host.unsecret, LONGEST_ERROR)
 
     def _end(self, fault: str | None, error: str | None, *, reuse: bool = False) -> None:
         self._note(fault, error)
         if self.interrupted and self.error is None:
             self.error = error
-        self._stage = _Stage.DONE
-        self.ended_ns = self._last_ns if fault is None and self.first_byte_ns is not None else time.perf_counter_ns()
+        self._stage = Stage.DONE
+        answered = fault is None and self.first_byte_ns is not None
+        # an answer may be over before the request is
+        self.ended_ns = max(self._patience.last_ns, self.sent_ns or 0) if answered else time.perf_counter_ns()
         connection, self.connection = self.connection, None
         if connection is None:
             return

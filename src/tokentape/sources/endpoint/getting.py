@@ -61,7 +61,7 @@ def get(host: Host, target: str, *, within_ns: int = 5_000_000_000) -> Got:
     except WireError as problem:
         fault, error = problem.fault, host.unsecret(str(problem))
     except h11.RemoteProtocolError as problem:
-        fault, error = "malformed", f"no HTTP: {problem}"
+        fault, error = "malformed", host.unsecret(f"no HTTP: {problem}")
     finally:
         connection.close()
     return Got(began, time.perf_counter_ns(), found.status, found.headers, bytes(found.body), fault, error)

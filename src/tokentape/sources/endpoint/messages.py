@@ -1,38 +1,37 @@
 """What a message of a stream says: its JSON, in the forms that servers give it, as plain values.
 
 The forms were read from what these servers send: vLLM (vllm/entrypoints/openai), SGLang (python/sglang/srt/entrypoints/openai),
-llama.cpp (tools/server), ``transformers serve``. What has another type than it may have raises :class:`Malformed`: a hostile
-server gets no other exception out of this module.
+llama.cpp (tools/server), ``transformers serve``. What has another type than it may have is a problem of the message, and left out;
+what is good of it is kept. What is no message at all raises :class:`Malformed`: a hostile server gets no other exception
+out of this module.
 """
 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-__all__ = ["Choice", "Entry", "Malformed", "Message", "message_of"]
+from tokentape.sources.endpoint.entries import (
+    Entry,
+    Malformed,
+    entries_of,
+    entry_of,
+    is_id,
+    list_of,
+    object_of,
+    text_of,
+)
 
-LARGEST_ID = (1 << 31) - 1
-_NAMED_ID = "token_id:"
-"""How vLLM writes a token where it is asked to return tokens as ids."""
+__all__ = ["LARGEST_COUNT", "MOST_PROMPT", "Choice", "Malformed", "Message", "error_text", "message_of", "whole"]
 
+LARGEST_COUNT = (1 << 31) - 1
+MOST_PROMPT = 1 << 24
+"""No prompt has more tokens: what a server says beyond it is not believed."""
 
-class Malformed(ValueError):
-    """A message is not what a server of this kind may send; the text says where."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One token as log-probabilities tell it. ``top`` are the likeliest tokens: ``(text, id, log-probability, bytes)``."""
-
-    token: str | None
-    id: int | None
-    data: bytes | None
-    logprob: float | None
-    top: tuple[tuple[str | None, int | None, float, bytes | None], ...] = ()
+T = TypeVar("T")
+_Problems = list[str]
 
 
 @dataclass(slots=True)
@@ -56,7 +55,10 @@ class Choice:
 
 @dataclass(slots=True)
 class Message:
-    """One message of a stream. ``error`` is the server's own text where it says that something failed."""
+    """One message of a stream. ``error`` is the server's own text where it says that something failed.
+
+    ``problems`` are what was left out of it because it is none.
+    """
 
     choices: list[Choice] = field(default_factory=list)
     usage: Mapping[str, Any] | None = None
@@ -67,14 +69,12 @@ class Message:
     request_id: str | None = None
     error: str | None = None
     raw: Mapping[str, Any] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
 
 
 def message_of(data: bytes) -> Message:
-    """The message in the data of an event. Raises :class:`Malformed`."""
-    try:
-        found = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise Malformed(f"no JSON: {error}") from error
+    """The message in the data of an event. Raises :class:`Malformed` for what is none."""
+    found = _json(data)
     if not isinstance(found, dict):
         raise Malformed(f"no object, but {type(found).__name__}")
     if (told := error_text(found)) is not None:
@@ -84,193 +84,165 @@ def message_of(data: bytes) -> Message:
         if "content" in found and "stop" in found:
             return _native(found)
         choices = []
-    if not isinstance(choices, list):
-        raise Malformed("choices is no list")
+    problems: _Problems = []
+    given: list[Any] = _good(list_of, choices, problems=problems, otherwise=[])
+    good = [one for one in given if _is_object(one, problems)]
     message = Message(
-        [_choice(_object(choice, "a choice")) for choice in choices],
-        _maybe_object(found, "usage"),
-        _maybe_object(found, "timings"),
-        model=_text(found, "model"),
-        request_id=_text(found, "id"),
+        [one for choice in good if (one := _choice(choice, problems)) is not None],
+        _good(_maybe_object, found, "usage", problems=problems, otherwise=None),
+        _good(_maybe_object, found, "timings", problems=problems, otherwise=None),
+        model=_good(text_of, found, "model", problems=problems, otherwise=None),
+        request_id=_good(text_of, found, "id", problems=problems, otherwise=None),
         raw=found,
+        problems=problems,
     )
-    message.prompt_ids = _prompt_ids(found, choices)
+    message.prompt_ids = _good(_prompt_ids, found, good, problems=problems, otherwise=None)
     message.n_prompt = _n_prompt(message)
     return message
 
 
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except RecursionError as error:
+        raise Malformed(f"no JSON: {error}") from error
+    except ValueError as error:
+        if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+            raise Malformed(f"no JSON: {error}") from error
+        try:  # an integer of thousands of digits; the rest of the message is what it is
+            return json.loads(data, parse_int=lambda digits: int(digits) if len(digits) < 20 else None)
+        except (ValueError, RecursionError) as other:
+            raise Malformed(f"no JSON: {other}") from other
+
+
+def _good(read: Callable[..., T], *given: Any, problems: _Problems, otherwise: T) -> T:
+    """What is read, and ``otherwise`` where that is malformed, which is a problem of the message and not the end of it."""
+    try:
+        return read(*given)
+    except Malformed as error:
+        problems.append(str(error))
+        return otherwise
+
+
+def _is_object(value: Any, problems: _Problems) -> bool:
+    return _good(object_of, value, "a choice", problems=problems, otherwise=None) is not None
+
+
 def _native(found: Mapping[str, Any]) -> Message:
     """A message of llama.cpp's own route, ``/completion``."""
-    index = found.get("index", 0)
-    if type(index) is not int or index < 0:
-        raise Malformed("the index of a message is no number")
-    choice = Choice(index, _text(found, "content") or "", ids=_ids(found.get("tokens"), "tokens") or None)
-    entries = _list(found.get("completion_probabilities"))
-    choice.entries = tuple(_entry(_object(one, "a token")) for one in entries) or None
-    if found["stop"] is True:
-        choice.finish = "length" if found.get("stop_type") == "limit" else "stop"
-        choice.stop = _text(found, "stopping_word") or None
+    problems: _Problems = []
     n_prompt, n_completion = whole(found.get("tokens_evaluated")), whole(found.get("tokens_predicted"))
     usage = {"prompt_tokens": n_prompt, "completion_tokens": n_completion}
-    return Message(
-        [choice],
+    message = Message(
+        [],
         {name: n for name, n in usage.items() if n is not None} or None,
-        _maybe_object(found, "timings"),
-        n_prompt=n_prompt,
-        model=_text(found, "model"),
+        _good(_maybe_object, found, "timings", problems=problems, otherwise=None),
+        n_prompt=None if n_prompt is None or n_prompt > MOST_PROMPT else n_prompt,
+        model=_good(text_of, found, "model", problems=problems, otherwise=None),
         raw=found,
+        problems=problems,
     )
+    index = _index(found, problems)
+    if index is None:
+        return message
+    choice = Choice(index, _good(text_of, found, "content", problems=problems, otherwise=None) or "")
+    choice.ids = _good(_ids, found.get("tokens"), "tokens", problems=problems, otherwise=None) or None
+    told = found.get("completion_probabilities")
+    choice.entries = _good(_native_entries, told, problems=problems, otherwise=None) or None
+    if found["stop"] is True:
+        choice.finish = "length" if found.get("stop_type") == "limit" else "stop"
+        choice.stop = _good(text_of, found, "stopping_word", problems=problems, otherwise=None) or None
+    message.choices.append(choice)
+    return message
+
+
+def _native_entries(told: Any) -> tuple[Entry, ...]:
+    return tuple(entry_of(object_of(one, "a token")) for one in list_of(told))
 
 
 def error_text(found: Mapping[str, Any]) -> str | None:
     """What a JSON object says went wrong, in the form of any of the servers; None where it says nothing of the kind."""
     error = found.get("error")
-    if error is None and found.get("object") == "error":
+    if not error and found.get("object") == "error":
         error = found
-    if error is None and "detail" in found and "choices" not in found:
+    if not error and found.keys() == {"detail"}:  # with other fields beside it, it is one of many things
         error = found["detail"]
-    if error is None or error is False:
+    if not error:
         return None
     if isinstance(error, Mapping):
         error = error.get("message") or error.get("msg") or error
     if isinstance(error, list) and all(isinstance(one, Mapping) for one in error):
-        error = "; ".join(f"{'.'.join(map(str, _list(one.get('loc'))))}: {one.get('msg')}" for one in error)
+        places = [one.get("loc") if isinstance(one.get("loc"), list) else [] for one in error]
+        error = "; ".join(
+            f"{'.'.join(map(str, loc))}: {one.get('msg')}" for loc, one in zip(places, error, strict=True)
+        )
     return error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
 
 
 def whole(value: Any) -> int | None:
     """A count, where the value is one."""
-    return value if type(value) is int and 0 <= value < 1 << 62 else None
+    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else None
 
 
-def _choice(choice: Mapping[str, Any]) -> Choice:
-    index = choice.get("index", 0)
+def _index(found: Mapping[str, Any], problems: _Problems) -> int | None:
+    index = found.get("index", 0)
     if type(index) is not int or index < 0:
-        raise Malformed("the index of a choice is no number")
+        problems.append("the index of a choice is no number")
+        return None
+    return index
+
+
+def _choice(choice: Mapping[str, Any], problems: _Problems) -> Choice | None:
+    """What is good of a choice; None where it is not known which one it is."""
+    index = _index(choice, problems)
+    if index is None:
+        return None
+
+    def good(read: Callable[..., T | None], *given: Any) -> T | None:
+        return _good(read, *given, problems=problems, otherwise=None)
+
     found = Choice(index)
     delta = choice.get("delta")
     if delta is None:
         delta = choice.get("message")
     if delta is not None:
-        delta = _object(delta, "delta")
-        found.text = _content(delta)
+        delta = good(object_of, delta, "delta") or {}
+        found.text = good(_content, delta) or ""
         # vLLM and SGLang: reasoning_content, of late reasoning; the same text where both are there
-        found.reasoning = _text(delta, "reasoning_content") or _text(delta, "reasoning") or ""
-        found.tool = _tool_text(delta)
+        found.reasoning = good(text_of, delta, "reasoning_content") or good(text_of, delta, "reasoning") or ""
+        found.tool = good(_tool_text, delta) or ""
         found.has_role = delta.get("role") is not None
     else:
-        found.text = _text(choice, "text") or ""
-    found.finish = _text(choice, "finish_reason")
+        found.text = good(text_of, choice, "text") or ""
+    found.finish = good(text_of, choice, "finish_reason")
     stop = choice.get("stop_reason", choice.get("matched_stop"))
     found.stop = stop if isinstance(stop, str) else None
-    found.ids = _ids(choice.get("token_ids"), "token_ids")
+    found.ids = good(_ids, choice.get("token_ids"), "token_ids")
     logprobs = choice.get("logprobs")
     if logprobs is not None:
-        found.entries = _entries(_object(logprobs, "logprobs"))
+        found.entries = good(lambda: entries_of(object_of(logprobs, "logprobs")))
     return found
 
 
 def _content(delta: Mapping[str, Any]) -> str:
     content = delta.get("content")
     if isinstance(content, list):
-        return "".join(_text(_object(part, "a part of content"), "text") or "" for part in content)
-    return (_text(delta, "content") or "") + (_text(delta, "refusal") or "")
+        return "".join(text_of(object_of(part, "a part of content"), "text") or "" for part in content)
+    return (text_of(delta, "content") or "") + (text_of(delta, "refusal") or "")
 
 
 def _tool_text(delta: Mapping[str, Any]) -> str:
     """Name and arguments of calls of tools, as they come."""
-    calls = _list(delta.get("tool_calls"))
+    calls = list_of(delta.get("tool_calls"))
     if (call := delta.get("function_call")) is not None:
         calls = [*calls, {"function": call}]
     parts = []
     for call in calls:
-        function = _object(call, "a tool call").get("function")
+        function = object_of(call, "a tool call").get("function")
         if function is not None:
-            function = _object(function, "the function of a tool call")
-            parts.append((_text(function, "name") or "") + (_text(function, "arguments") or ""))
+            function = object_of(function, "the function of a tool call")
+            parts.append((text_of(function, "name") or "") + (text_of(function, "arguments") or ""))
     return "".join(parts)
-
-
-def _entries(logprobs: Mapping[str, Any]) -> tuple[Entry, ...] | None:
-    if "content" in logprobs or "tokens" not in logprobs:
-        content = logprobs.get("content")
-        return None if content is None else tuple(_entry(_object(one, "a token")) for one in _list(content))
-    tokens = _list(logprobs["tokens"])
-    values = _list(logprobs.get("token_logprobs"))
-    tops = _list(logprobs.get("top_logprobs"))
-    if values and len(values) != len(tokens):
-        raise Malformed("tokens and token_logprobs differ in length")
-    found = []
-    for i, token in enumerate(tokens):
-        if not isinstance(token, str):
-            raise Malformed("a token is no text")
-        top = tops[i] if i < len(tops) else None
-        text, token_id = _named(token)
-        found.append(Entry(text, token_id, _encoded(text), _logprob(values[i] if values else None), _legacy_top(top)))
-    return tuple(found)
-
-
-def _legacy_top(top: Any) -> tuple[tuple[str | None, int | None, float, bytes | None], ...]:
-    if top is None:
-        return ()
-    found = []
-    for token, value in _object(top, "top_logprobs").items():
-        logprob = _logprob(value)
-        if logprob is not None:
-            text, token_id = _named(token)
-            found.append((text, token_id, logprob, _encoded(text)))
-    return tuple(found)
-
-
-def _entry(one: Mapping[str, Any]) -> Entry:
-    token, token_id, data = _token(one)
-    top = []
-    for other in _list(one.get("top_logprobs")):
-        other = _object(other, "a candidate")
-        logprob = _logprob(other.get("logprob"))
-        if logprob is not None:
-            text, other_id, other_data = _token(other)
-            top.append((text, other_id, logprob, other_data))
-    return Entry(token, token_id, data, _logprob(one.get("logprob")), tuple(top))
-
-
-def _token(one: Mapping[str, Any]) -> tuple[str | None, int | None, bytes | None]:
-    """Text, id and bytes of a token; the bytes of its text where none are given."""
-    text, named = _named(_text(one, "token"))
-    token_id = one.get("id")
-    if token_id is not None and not _is_id(token_id):
-        raise Malformed("the id of a token is no id")
-    data = one.get("bytes")
-    if named is not None or data is None:
-        return text, token_id if token_id is not None else named, _encoded(text)
-    if not isinstance(data, list) or not all(type(byte) is int and 0 <= byte < 256 for byte in data):
-        raise Malformed("the bytes of a token are no list of bytes")
-    return text, token_id, bytes(data)
-
-
-def _named(token: str | None) -> tuple[str | None, int | None]:
-    """Text and id of a token that may be written as its id."""
-    if token is not None and token.startswith(_NAMED_ID):
-        digits = token.removeprefix(_NAMED_ID)
-        if digits.isascii() and digits.isdigit() and int(digits) <= LARGEST_ID:
-            return None, int(digits)
-    return token, None
-
-
-def _encoded(text: str | None) -> bytes | None:
-    return None if text is None else text.encode("utf-8", errors="surrogatepass")
-
-
-def _logprob(value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Malformed("a log-probability is no number")
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
 
 
 def _prompt_ids(found: Mapping[str, Any], choices: Sequence[Any]) -> tuple[int, ...] | None:
@@ -285,51 +257,27 @@ def _n_prompt(message: Message) -> int | None:
     """Tokens of the prompt, as far as a message tells."""
     if message.prompt_ids is not None:
         return len(message.prompt_ids)
-    if message.usage is not None and (n := whole(message.usage.get("prompt_tokens"))) is not None:
-        return n
+    found = None
+    if message.usage is not None:
+        found = whole(message.usage.get("prompt_tokens"))
     progress = message.raw.get("prompt_progress")
-    if isinstance(progress, Mapping) and (n := whole(progress.get("total"))) is not None:
-        return n
-    if message.timings is not None:
+    if found is None and isinstance(progress, Mapping):
+        found = whole(progress.get("total"))
+    if found is None and message.timings is not None:
         read, cached = whole(message.timings.get("prompt_n")), whole(message.timings.get("cache_n"))
         if read is not None and cached is not None and read + cached:
-            return read + cached
-    return None
+            found = read + cached
+    return None if found is None or found > MOST_PROMPT else found
 
 
 def _ids(value: Any, name: str) -> tuple[int, ...] | None:
     if value is None:
         return None
-    if not isinstance(value, list) or not all(map(_is_id, value)):
+    if not isinstance(value, list) or not all(map(is_id, value)):
         raise Malformed(f"{name} is no list of ids")
     return tuple(value)
 
 
-def _is_id(value: Any) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST_ID
-
-
-def _object(value: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict):
-        raise Malformed(f"{what} is no object")
-    return value
-
-
 def _maybe_object(found: Mapping[str, Any], name: str) -> Mapping[str, Any] | None:
     value = found.get(name)
-    return None if value is None else _object(value, name)
-
-
-def _list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise Malformed(f"a list is wanted, and {type(value).__name__} came")
-    return value
-
-
-def _text(found: Mapping[str, Any], name: str) -> str | None:
-    value = found.get(name)
-    if value is not None and not isinstance(value, str):
-        raise Malformed(f"{name} is no text")
-    return value
+    return None if value is None else object_of(value, name)

@@ -46,6 +46,9 @@ class Reader:
         except BaseException as error:  # told by whoever asks for the ticks
             self._failure = error
         finally:
+            if flight.done and flight.connection is not None:  # nobody may ever ask for the ticks
+                flight.connection.close()
+                flight.connection = None
             self._ready.set()
             self._found.put(None)
 

@@ -17,6 +17,7 @@ from tokentape.recorder.tick import LiveRun, Tick
 from tokentape.sources.endpoint.address import KEY_ENV, address_of
 from tokentape.sources.endpoint.call import ENDLESS_MORE, Call, Limits
 from tokentape.sources.endpoint.capability import Capability, Contact, unprobed
+from tokentape.sources.endpoint.entries import LARGEST_ID
 from tokentape.sources.endpoint.failures import error_of
 from tokentape.sources.endpoint.fields import APIS, body_of, rich_fields
 from tokentape.sources.endpoint.flight import Flight
@@ -35,6 +36,9 @@ _OURS = ("prompt", "messages", "stream", "model", "stream_options")
 _ENDLESS = 4
 """A server that sends more rows than so many times the tokens asked for, and some more, does not end."""
 
+MOST_CHOICES = 1 << 14
+"""Of one request; each is a trace."""
+
 
 def endpoint(url: str, model: str | None = None, **how: Any) -> EndpointSource:
     """A source that asks the OpenAI-compatible server at ``url``; ``how`` as for :class:`EndpointSource`.
@@ -51,7 +55,8 @@ class EndpointSource:
     ``"chat"``, or ``"auto"``: completions, unless there is a ``system`` text, or the server has chats alone. The key comes from the
     environment variable ``key_env``, further headers from those of ``header_envs`` (``(header, variable)``), and neither is kept.
     ``extra_body`` are fields for every request. ``candidates`` likeliest tokens are asked for where log-probabilities are recorded.
-    ``timeout`` (seconds) is how long the first byte, and each next one, is waited for. ``probe`` False sends the request without
+    ``timeout`` (seconds) is how long the first byte, and each next one, is waited for; ten times as long for bytes that say
+    something. ``probe`` False sends the request without
     having tried what the server can tell.
     """
 
@@ -155,14 +160,17 @@ class EndpointSource:
 
         Raises UsageError for what the server cannot be asked for.
         """
+        _refuse_unsendable(prompt, seed)
         known = self.capability(logprobs=logprobs)
         fields = body_of(options, known.engine, seed)
         asked, text, ids = self._asked(prompt, known)
         body = {"model": known.model} if known.model is not None else {}
         kept = {**fields, **rich_fields(known.api, known.fields, known.n_top), "stream": True, **self.extra_body}
         n = kept.get("n", 1)
-        if type(n) is not int or n < 1:
-            raise UsageError(f"n={n!r}", why="it is the number of choices", fix="leave it out")
+        if type(n) is not int or not 1 <= n <= MOST_CHOICES:
+            raise UsageError(
+                f"n={n!r}", why=f"it is the number of choices, {MOST_CHOICES} at the most", fix="leave it out"
+            )
         most = kept.get("max_tokens", kept.get("max_completion_tokens"))
         limits = self.limits
         if type(most) is int:
@@ -172,7 +180,7 @@ class EndpointSource:
         shown = {name: value for name, value in asked.items() if name == "messages"}
         return Call(
             target,
-            json.dumps({**body, **asked, **kept}, ensure_ascii=False).encode(),
+            _encoded({**body, **asked, **kept}),
             tuple(replace(head, row=row) for row in range(n)),
             {**shown, **kept},
             seed,
@@ -184,13 +192,11 @@ class EndpointSource:
     def _asked(self, prompt: Prompt, known: Capability) -> tuple[dict[str, Any], str | None, tuple[int, ...] | None]:
         """The prompt as a request has it, its text, and its ids where it is ids."""
         if isinstance(prompt, str):
-            if not prompt:
-                raise PromptError("the prompt is empty", why="a server needs something to continue", fix="give a text")
             if known.api == "completions":
                 return {"prompt": prompt}, prompt, None
             system = [] if self.system is None else [{"role": "system", "content": self.system}]
             return {"messages": [*system, {"role": "user", "content": prompt}]}, prompt, None
-        if prompt and all(isinstance(one, Mapping) for one in prompt):
+        if all(isinstance(one, Mapping) for one in prompt):
             if known.api != "chat":
                 raise UsageError(
                     "messages for completions", why="they are for chats", fix="--api chat; in Python api='chat'"
@@ -258,6 +264,30 @@ class EndpointSource:
         ]
 
 
+def _refuse_unsendable(prompt: Prompt, seed: int | None) -> None:
+    """Raise for what no server can be sent, or no tape can hold, before there is anything."""
+    if seed is not None and not -(1 << 63) <= seed < 1 << 63:
+        raise UsageError(f"seed={seed}", why="a tape keeps integers of 64 bits", fix="give a smaller number")
+    if not prompt:
+        raise PromptError("the prompt is empty", why="a server needs something to continue", fix="give a text")
+    for one in () if isinstance(prompt, str) else prompt:
+        if isinstance(one, int) and not 0 <= one <= LARGEST_ID:
+            raise PromptError(
+                f"{one} among the ids of the prompt", why=f"ids are 0 to {LARGEST_ID}", fix="check the ids"
+            )
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            "the request holds text that is no Unicode",
+            why=f"{error.object[error.start]!a} stands for no character",
+            fix="check the prompt and the system text; iconv -t UTF-8",
+        ) from error
+
+
 def _limits(timeout: float | None) -> Limits:
     if timeout is None:
         return Limits()
@@ -276,8 +306,8 @@ def _extra(given: Mapping[str, Any]) -> dict[str, Any]:
                 fix=f"leave {name} out of it",
             )
     try:
-        json.dumps(dict(given), allow_nan=False)
-    except (TypeError, ValueError) as error:
+        json.dumps(dict(given), allow_nan=False, ensure_ascii=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(
             "the extra body is no JSON", why=str(error), fix="give numbers, texts, lists and objects"
         ) from error

@@ -41,6 +41,7 @@ class WallClock:
         self._now = now
         self._wall = wall
         self.steps = 0
+        self._stepped_ns = 0
         self._apart = self._paired()
 
     def _paired(self) -> int:
@@ -58,14 +59,18 @@ class WallClock:
     def monotonic(self, wall_ns: int, read_ns: int, not_before: int) -> int | None:
         """The moment ``wall_ns`` on the monotonic clock; None where it cannot be, before ``not_before`` or after ``read_ns``.
 
-        To be called soon after ``read_ns``: the clocks are compared, and paired anew where one of them was set.
+        To be called soon after ``read_ns``: the clocks are compared, and paired anew where one of them was set. Whoever noticed
+        that, a stamp that may be from before it says nothing any more: of each connection that is what came after
+        a ``not_before`` from before it.
         """
         if abs(self._wall() - self._now() - self._apart) > STEP_NS:
             apart = self._paired()
             if abs(apart - self._apart) > STEP_NS // 2:
                 self.steps += 1
                 self._apart = apart
-                return None  # whether the stamp is from before or after that is not known
+                self._stepped_ns = self._now()
+        if not_before < self._stepped_ns:
+            return None  # whether the stamp is from before or after that is not known
         found = wall_ns - self._apart
         return found if not_before <= found <= read_ns else None
 

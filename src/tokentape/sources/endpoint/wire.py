@@ -17,6 +17,7 @@ from collections.abc import Sequence
 import h11
 
 from tokentape.sources.endpoint.address import PUBLIC_HEADERS, Address, Place
+from tokentape.sources.endpoint.fitting import SHORTEST_SECRET, without_secrets
 from tokentape.sources.endpoint.stamps import (
     ANCILLARY_BYTES,
     Stamp,
@@ -47,17 +48,17 @@ class Host:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.headers = address.headers()
+        values = [value for _, value in self.headers[len(PUBLIC_HEADERS) :]]
+        secrets = {part for value in values for part in (value, value.removeprefix("Bearer "))}
+        # the longer first: one may be a part of another
+        self.secrets = tuple(sorted((one for one in secrets if len(one) >= SHORTEST_SECRET), key=len, reverse=True))
         self._tls = address.tls_context()
         self._places = address.places()
         self._clock = WallClock()
 
     def unsecret(self, text: str) -> str:
         """A text without what is secret: servers like to repeat a key that they refuse."""
-        for _, value in self.headers[len(PUBLIC_HEADERS) :]:
-            for secret in (value, value.removeprefix("Bearer ")):
-                if len(secret) >= 4:
-                    text = text.replace(secret, "***")
-        return text
+        return without_secrets(text, self.secrets)
 
     def connection(self) -> Connection:
         """A connection that has not begun to connect."""
@@ -68,7 +69,9 @@ class Connection:
     """A connection to the first of some ``places`` that answers; ``tls`` is a context, and ``host`` the name to be certified.
 
     ``connect_ns`` is when connecting began, ``connected_ns`` when it could be written to, TLS included: marks of
-    ``time.perf_counter_ns``. ``tells_time`` is whether the kernel stamps what comes. A connection outlives the requests on it.
+    ``time.perf_counter_ns``. ``handed_ns`` is the mark just before that call of the socket which took the last byte that was
+    written: what answers it comes later. ``tells_time`` is whether the kernel stamps what comes. A connection outlives the
+    requests on it.
     """
 
     def __init__(
@@ -81,8 +84,10 @@ class Connection:
         self._seen_ns = 0
         self._tls = _Tls(tls, host) if tls is not None else None
         self._is_connected = False
+        self._takes_no_more = False
         self.connect_ns: int | None = None
         self.connected_ns: int | None = None
+        self.handed_ns: int | None = None
         self.tells_time = False
         self.http = h11.Connection(h11.CLIENT)
 
@@ -107,7 +112,7 @@ class Connection:
     def connect(self) -> None:
         """Begin to connect, to the next place. Raises WireError where none is left."""
         if self.connect_ns is None:
-            self.connect_ns = time.perf_counter_ns()
+            self.connect_ns = self._seen_ns = time.perf_counter_ns()
         problem = "the host has no address"
         while self._left:
             family, place = self._left.pop(0)
@@ -162,7 +167,12 @@ class Connection:
         self._flush()
         if done:
             return True
-        data = self._receive()
+        try:
+            data = self._receive()
+        except WireError as error:
+            if error.fault == "reset":
+                raise WireError("tls", "the server broke the connection off during the handshake") from error
+            raise
         if data is None:
             return False
         if not data[0]:
@@ -180,13 +190,14 @@ class Connection:
         self._flush()
 
     def flush(self) -> bool:
-        """Hand over what waits; whether nothing does any more. Raises WireError."""
+        """Hand over what waits; whether nothing does any more, and nothing was lost. Raises WireError."""
         self._flush()
-        return not self._out
+        return not self._out and not self._takes_no_more
 
     def _flush(self) -> None:
         assert self._socket is not None
         while self._out:
+            self.handed_ns = time.perf_counter_ns()
             try:
                 n_sent = self._socket.send(self._out)
             except _WAIT:
@@ -194,6 +205,7 @@ class Connection:
             except OSError as error:
                 self._out = b""
                 if error.errno in (errno.EPIPE, errno.ECONNRESET):
+                    self._takes_no_more = True
                     return  # the server may have answered before it closed; reading tells
                 raise WireError("reset", os.strerror(error.errno or 0)) from error
             self._out = self._out[n_sent:]
@@ -279,7 +291,7 @@ class _Tls:
         return self.outgoing.read()
 
     def opened(self, records: bytes) -> tuple[bytes, bool]:
-        """What records hold, and whether they are the last. Raises WireError."""
+        """What records hold, and whether they are the last. Raises WireError: there was TLS, and it broke."""
         if records:
             self.incoming.write(records)
         else:
@@ -295,5 +307,5 @@ class _Tls:
             except ssl.SSLWantReadError:
                 raise
             except ssl.SSLError as error:
-                raise WireError("tls", error.reason or str(error)) from error
+                raise WireError("reset", f"TLS: {error.reason or error}") from error
         return bytes(plain), False

@@ -15,7 +15,7 @@ from tokentape.study.comparability import Difference, differences
 from tokentape.study.compare import WHAT, Comparison, Side, compare
 from tokentape.study.verdict import Verdict
 from tokentape.views.card import model_name, shown_path
-from tokentape.views.compare_words import caveat_message, told_message
+from tokentape.views.compare_words import caveat_message, loads_message, told_message
 from tokentape.views.drawing import drawn_text
 from tokentape.views.page.compare_text import alignments_part
 from tokentape.views.page.compare_time import coefficients_part, ratios_part, series_part
@@ -76,6 +76,7 @@ def compare_part(found: Comparison, tapes: tuple[Tape, Tape]) -> Part:
     """``ComparePart`` of ``web/src/document.ts``: a comparison, with the tapes that it is of for their texts."""
     n_more = max(0, len(found.alignments) - len(aligned := alignments_part(found, tapes)))
     sentence = _sentence(found.verdict, found.of)
+    loads = [one for one in [loads_message(*tapes)] if one is not None]
     return {
         "caption": sentence.as_dict(),
         "refused": None,
@@ -83,7 +84,7 @@ def compare_part(found: Comparison, tapes: tuple[Tape, Tape]) -> Part:
         "caveat": None if found.caveat is None else caveat_message(found.caveat).as_dict(),
         "sides": [_side(found.a), _side(found.b)],
         "differences": _differences(found.differences),
-        "notes": [told_message(note).as_dict() for note in found.notes],
+        "notes": [one.as_dict() for one in [*loads, *(told_message(note) for note in found.notes)]],
         "aligned": aligned,
         "more": Message("page_compare.more", {"n": n_more}).as_dict() if n_more else None,
         "series": series_part(found.steps),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tokentape.study.side_by_side import BLOCKS, CoefficientPair, Ratio, StepRatios
-from tokentape.study.verdict import Question, judge_blocks
+from tokentape.study.verdict import Question, Verdict, judge_blocks
 from tokentape.views.page.law_words import meaning_message, per_message, term_message
 from tokentape.views.page.parts import Part
 from tokentape.views.page.rounding import rounded, short
@@ -53,13 +53,12 @@ def _batch(steps: StepRatios, batch: int) -> Part:
 def ratios_part(found: Comparison) -> list[Part]:
     """Rows of times of A and of B and their ratio: time to first token, all steps, and the steps by stretches of context.
 
-    The interval of the verdict stands with what the verdict is about; a stretch has one where it has enough steps, by the means of
-    blocks of them, as in :func:`~tokentape.study.verdict.judge_blocks`.
+    The interval of the verdict stands with what the verdict is about, and so does its own ratio where it does not hold the median
+    of the places, which is made of other values; a stretch has one where it has enough steps, by the means of blocks of them, as in
+    :func:`~tokentape.study.verdict.judge_blocks`.
     """
     verdict, rows = found.verdict, []
-    bounds = None
-    if verdict is not None and verdict.low is not None and verdict.high is not None:
-        bounds = (1 + verdict.low, 1 + verdict.high)
+    bounds = None if verdict is None else _bounds(verdict)
     if found.first_token is not None:
         rows.append(_row(Message("page_compare.ttft"), found.first_token, bounds if found.of == "ttft" else None))
     if found.steps is not None:
@@ -70,14 +69,26 @@ def ratios_part(found: Comparison) -> list[Part]:
     return rows
 
 
-def _row(label: Message, ratio: Ratio, bounds: tuple[float, float] | None, *, inner: bool = False) -> Part:
-    low, high = bounds or (None, None)
+Bounds = tuple[float, float, float]
+"""A ratio with both ends of its interval."""
+
+
+def _bounds(verdict: Verdict) -> Bounds | None:
+    if verdict.change is None or verdict.low is None or verdict.high is None:
+        return None
+    return 1 + verdict.change, 1 + verdict.low, 1 + verdict.high
+
+
+def _row(label: Message, ratio: Ratio, bounds: Bounds | None, *, inner: bool = False) -> Part:
+    value, low, high = bounds or (ratio.ratio, None, None)
+    if low is None or high is None or low <= ratio.ratio <= high:
+        value = ratio.ratio
     return {
         "label": label.as_dict(),
         "inner": int(inner),
         "a_ns": rounded(ratio.a_ns, 6),
         "b_ns": rounded(ratio.b_ns, 6),
-        "ratio": rounded(ratio.ratio, 6),
+        "ratio": rounded(value, 6),
         "low": rounded(low, 6),
         "high": rounded(high, 6),
         "n_a": ratio.n_a,
@@ -105,13 +116,12 @@ def _stretches(steps: StepRatios, question: Question) -> Iterator[Part]:
             yield _row(label, ratio, _interval(logs.tolist(), question), inner=True)
 
 
-def _interval(logs: Sequence[float], question: Question) -> tuple[float, float] | None:
+def _interval(logs: Sequence[float], question: Question) -> Bounds | None:
     if len(logs) < 2 * BLOCKS:
         return None
-    verdict = judge_blocks([float(np.median(block)) for block in np.array_split(np.asarray(logs), BLOCKS)], question)
-    if verdict.low is None or verdict.high is None:
-        return None
-    return 1 + verdict.low, 1 + verdict.high
+    return _bounds(
+        judge_blocks([float(np.median(block)) for block in np.array_split(np.asarray(logs), BLOCKS)], question)
+    )
 
 
 def coefficients_part(pairs: Sequence[CoefficientPair]) -> list[Part]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tokentape.study.percentiles import Percentile
 from tokentape.study.served import Flight
-from tokentape.study.served_summary import ServedSummary, is_answered
+from tokentape.study.served_summary import ServedSummary, is_answered, mostly_failed
 from tokentape.views.card import model_name
 from tokentape.views.drawing import drawn_text
 from tokentape.views.page.parts import Part, figure, link
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["served_overview"]
 
+_SAID = 200
 LATE_SHARE = 0.1
 """From this share of the median TTFT on, how late requests were sent is worth a word."""
 
@@ -45,14 +46,22 @@ def _answered(figures: ServedSummary) -> int:
 
 def _verdict(tape: Tape, found: Sequence[Flight], figures: ServedSummary) -> Message:
     model = drawn_text(model_name(tape) or "") or Message("page_overview.a_model")
-    per_s = rate(figures.requests_per_s, "requests/s")
-    clauses = [_say("verdict", model=model, answered=_answered(figures), n=figures.n_requests, rate=per_s)]
+    counts = {"model": model, "answered": _answered(figures), "n": figures.n_requests}
+    if mostly_failed(figures):  # of these few times there is little to say, and the client's lateness is no cause
+        return _one(_say("verdict_failed", **counts, failed=figures.n_failed))
+    per_s = figures.requests_per_s
+    told = _say("verdict_unplaced", **counts) if per_s is None else None
+    clauses = [told or _say("verdict", **counts, rate=rate(per_s, "requests/s"))]
     known = [one.ttft_ns for one in found if one.ttft_ns is not None]
     if known:
         clauses.append(_say("verdict_ttft", ttft=duration(statistics.median_low(known))))
     if _bottleneck(tape):
         clauses.append(_say("verdict_client"))
     return Message(f"page_overview.verdict.{len(clauses)}", dict(zip("abc", clauses, strict=False)))
+
+
+def _one(clause: Message) -> Message:
+    return Message("page_overview.verdict.1", {"a": clause})
 
 
 def _bottleneck(tape: Tape) -> bool:
@@ -67,13 +76,25 @@ def _figures(found: Sequence[Flight], figures: ServedSummary) -> list[Part]:
     text = None if per_s is None else rate(per_s, "requests/s")
     ttft = [one.ttft_ns for one in found if one.ttft_ns is not None]
     e2e = [one.e2e_ns for one in found if one.e2e_ns is not None and is_answered(one)]
+    whole = [one.answer_time_ns for one in found if one.answer_time_ns is not None and is_answered(one)]
     return [
         figure(_say("figure_requests"), f"{answered:,}", answered, "count", note=counts),
         _time(Message("page_overview.ttft"), figures.ttft, ttft),
-        _time(Message("page_overview.gap"), figures.gaps, []),
+        _gap(figures),
         _time(_say("figure_e2e"), figures.e2e, e2e),
-        figure(_say("figure_rate"), text, rounded(per_s), note=tokens),
+        _time(_say("figure_answer_time"), figures.answer_time, whole),
+        figure(_say("figure_rate"), text, rounded(per_s), note=None if text is None else tokens),
     ]
+
+
+def _gap(figures: ServedSummary) -> Part:
+    """Percentiles of the token gaps; where they are too few, their ends."""
+    label, first = Message("page_overview.gap"), figures.gaps[0]
+    if first.value is not None or not first.n:
+        return _time(label, figures.gaps, [])
+    low, high = figures.gap_ends_ns
+    needs = _say("figure_needs", n=first.n, q=f"p{first.q:g}", missing=first.n_missing)
+    return figure(label, duration(low) if low == high else f"{duration(low)} – {duration(high)}", low, "ns", note=needs)
 
 
 def _time(label: Message, known: Sequence[Percentile], values: Sequence[int]) -> Part:
@@ -94,7 +115,12 @@ def _time(label: Message, known: Sequence[Percentile], values: Sequence[int]) ->
 
 def _findings(tape: Tape, found: Sequence[Flight], figures: ServedSummary, traces: Mapping[int, Part]) -> list[Part]:
     texts: list[tuple[Message, Part]] = []
-    if _bottleneck(tape):
+    if figures.said is not None and figures.n_failed:
+        words = drawn_text(" ".join(figures.said.split()))[:_SAID]
+        statuses = ", ".join(f"HTTP {status} {n:,}" for status, n in sorted(figures.statuses.items()))
+        told = _say("finding_failed", n=figures.n_failed, statuses=f" ({statuses})" if statuses else "", words=words)
+        texts.append((told, link("requests")))
+    if _bottleneck(tape) and not mostly_failed(figures):
         given = tape.notes["client"].get("reasons")
         reasons = "; ".join(drawn_text(str(one)) for one in given) if isinstance(given, list) else ""
         texts.append((_say("finding_client", reasons=reasons), link("requests")))
@@ -103,6 +129,8 @@ def _findings(tape: Tape, found: Sequence[Flight], figures: ServedSummary, trace
         first = next(one.traces[0] for one in found if one.fault is not None)
         told = _say("finding_faults", n=sum(figures.faults.values()), names=names)
         texts.append((told, link("requests", trace=first) if first in traces else link("requests")))
+    if figures.n_sharing:
+        texts.append((_say("finding_sharing", n=figures.n_sharing, of=figures.n_messages), link("requests")))
     known = [one for one in found if one.ttft_ns is not None]
     if len(known) > 1:
         slow = max(known, key=lambda one: one.ttft_ns or 0)

@@ -49,11 +49,11 @@ def requests_part(tape: Tape, found: Sequence[Flight], figures: ServedSummary) -
         "sent_ns": moments,
         "ttft_ns": [one.ttft_ns for one in found],
         "ttft_due_ns": [one.ttft_scheduled_ns for one in found],
-        "e2e_ns": [one.e2e_ns for one in found],
+        "answer_ns": [one.answer_time_ns for one in found],
         "tokens": [one.n_tokens for one in found],
         "label": [one.label for one in found],
         "fault": [None if one.fault is None else drawn_text(one.fault) for one in found],
-        "fault_ns": [None if one.fault is None else max(1, one.e2e_ns or one.ttft_ns or 0) for one in found],
+        "fault_ns": [None if one.fault is None else max(1, one.answer_time_ns or one.ttft_ns or 0) for one in found],
         "end": [ends.index(one.finish) for one in found],
         "ends": [finish_message(one, tape.state).as_dict() for one in ends],
         "figures": _figures(figures),
@@ -110,8 +110,11 @@ def _figures(figures: ServedSummary) -> list[Part]:
 
     answered = figures.n_requests - figures.n_failed - figures.n_open
     counts = {"answered": answered, "failed": figures.n_failed, "open": figures.n_open}
-    counts |= {"retries": figures.n_retries, "most": figures.most_in_flight}
+    counts |= {"retries": figures.n_retries}
+    counts |= {} if figures.most_in_flight is None else {"most": figures.most_in_flight}
+    counts |= {"sharing": figures.n_sharing} if figures.n_sharing else {}
     rows = [counted(say(name), n) for name, n in counts.items()]
+    rows += [counted(say("status", status=str(name)), n) for name, n in sorted(figures.statuses.items())]
     rows += [
         counted(say("no_label") if name is None else say("labelled", name=name), n)
         for name, n in sorted(figures.labels.items(), key=lambda one: str(one[0]))

@@ -11,14 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.data.schema import KINDS
-from tokentape.study.autocorrelation import effective_n
 from tokentape.study.causes import SLOW
-from tokentape.study.metrics import PERCENTILES
-from tokentape.study.percentiles import percentile
 from tokentape.study.times import plain_values
 from tokentape.views.page.parts import Part, figure, missing
 from tokentape.views.page.time_late import MOST_LATE, Late, late_steps
 from tokentape.views.page.time_law import Placed, Timing, floor_part, law_part, placed, timing_of
+from tokentape.views.page.time_messages import messages_part, percentile_figures, scale_of
 from tokentape.views.units import duration, rate
 from tokentape.words.catalogue import Message
 
@@ -28,9 +26,6 @@ if TYPE_CHECKING:
 __all__ = ["time_part"]
 
 Array = npt.NDArray[np.float64]
-
-WIDE = 4.0
-"""An axis that shows the slowest step this many times above the typical one is logarithmic."""
 
 
 def time_part(tape: Tape, run_number: int) -> Part:
@@ -43,6 +38,8 @@ def time_part(tape: Tape, run_number: int) -> Part:
     kind = np.asarray(columns["kind"])
     if not len(kind):
         return missing(Message("page_time.no_steps"))
+    if tape.exchanges or np.ma.count(columns["read_ns"]):
+        return messages_part(columns)
     clock, ns = _times_of(columns)
     rows = np.flatnonzero(kind != KINDS.index("prefill"))
     timing = timing_of(tape)
@@ -50,20 +47,18 @@ def time_part(tape: Tape, run_number: int) -> Part:
     expected, by_law = _expected(timing, steps, rows, ns)
     late = late_steps(columns, rows, ns[rows], expected, _left_out(steps))
     law = law_part(timing, steps, tape)
-    given = not tape.exchanges and any(
-        trace.finish_reason == "given" for trace in tape.traces if trace.run.number == run_number
-    )
+    given = any(trace.finish_reason == "given" for trace in tape.traces if trace.run.number == run_number)
     return {
         "caption": _caption(clock, ns[rows], rows, law.get("sentence"), given=given).as_dict(),
         "clock": clock,
         "clock_note": Message(f"page_time.clock_{clock}").as_dict(),
-        "scale": _scale(ns[rows]),
+        "scale": scale_of(ns[rows]),
         "law": law,
         "floor": floor_part(tape, steps),
         "late": [one.as_dict() for one in late[:MOST_LATE]],
         "late_caption": _late_caption(late, len(rows), by_law).as_dict(),
         "prefill": _prefill(columns, kind, ns, clock, given=given),
-        "percentiles": _percentiles(ns[rows].tolist()),
+        "percentiles": percentile_figures(ns[rows].tolist()),
         "split": _split(columns, rows),
     }
 
@@ -124,29 +119,6 @@ def _late_caption(late: Sequence[Late], n: int, by_law: bool) -> Message:
     names = {"warm-up": "warm_up", "gc": "gc", "switches": "switches"}
     found |= {names[cause]: told.get(cause, 0) for cause in names}
     return Message("page_time.late", found)
-
-
-def _scale(ns: Array) -> str:
-    positive = ns[ns > 0]
-    wide = len(positive) > 1 and float(positive.max()) > WIDE * float(np.median(positive))
-    return "log" if wide else "linear"
-
-
-def _percentiles(ns: Sequence[float]) -> list[Part]:
-    """Each percentile of the steps' times, or how many more steps it would take."""
-    worth = effective_n([ns]) if ns else 0
-    found = []
-    for q in PERCENTILES:
-        one = percentile(ns, q, worth)
-        label = Message("page_time.percentile", {"q": f"{q:g}"})
-        counts = {"n": one.n, "worth": one.n_effective, "missing": one.n_missing}
-        if one.value is None:
-            found.append(figure(label, None, unit="ns", note=Message("page_time.percentile_needs", counts)))
-        else:
-            told = {**counts, "at_most": duration(one.at_most)}
-            note = Message("page_time.percentile_of", told)
-            found.append(figure(label, duration(one.value), one.value, "ns", note=note))
-    return found
 
 
 def _prefill(columns: Mapping[str, Any], kind: npt.NDArray[Any], ns: Array, clock: str, *, given: bool) -> Part | None:

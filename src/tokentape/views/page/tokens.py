@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tokentape.study.control import overruled
+from tokentape.study.served_reads import told_gaps_ns
 from tokentape.study.surprise import surprises_nats
 from tokentape.study.times import plain_values, token_steps, token_times_ns
 from tokentape.views.page.parts import Part
@@ -51,14 +51,15 @@ def tokens_part(trace: Trace) -> Part:
 def gaps_ns(trace: Trace) -> list[int | None]:
     """Time since the token before; of the first, the time to first token, null where the start is not known.
 
-    Null for text that was given: its tokens were read together, and nobody waited for one.
+    Null for text that was given: its tokens were read together, and nobody waited for one; likewise between the tokens of a server
+    that came in one read.
     """
     times, start = token_times_ns(trace), trace.run.start_ns
     if not times:
         return []
     if trace.finish_reason == "given":
         return [None] * len(times)
-    return [None if start is None else times[0] - start, *(after - before for before, after in pairwise(times))]
+    return [None if start is None else times[0] - start, *told_gaps_ns(trace)]
 
 
 def _rows(masked: Any, kind: type) -> list[list[Any]]:
