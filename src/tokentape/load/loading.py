@@ -62,12 +62,7 @@ def load(
     UsageError for what cannot be asked for, and what the source raises at first contact, before there is a tape; Unreachable for a
     server that is gone in the middle, with the tape kept.
     """
-    own = {name: given.pop(name) for name in list(given) if name in Plan.__dataclass_fields__}
-    if plan is not None and own:
-        raise UsageError(
-            "a plan, and parts of another", why=f"there is {', '.join(own)} too", fix="leave one of them out"
-        )
-    plan = plan or Plan(**own)
+    plan = _planned(plan, given)
     asked = workload_of(workload)
     schedule = plan.described(asked)  # what is no plan is refused before anybody is asked
     source = EndpointSource(source) if isinstance(source, str) else source
@@ -77,8 +72,7 @@ def load(
     maker, calibrated = _maker(source, asked, plan.seed, logprobs)
     kept = {**schedule, **calibrated, **_known(source, logprobs), "options": dict(given)}
     origin = time.perf_counter_ns()
-    clocks = {"clock": HostClock.name, "origin_unix_ns": time.time_ns() - (time.perf_counter_ns() - origin)}
-    noted = {**clocks, **(notes or {}), "load": kept}
+    noted = {"clock": HostClock.name, "origin_unix_ns": time.time_ns(), **(notes or {}), "load": kept}
     tape = ManyRuns(path, source.setting(), origin, notes=noted, overwrite=overwrite, text=text)
     with tape:
         driven = drive(
@@ -97,6 +91,16 @@ def load(
         done.close()
         raise _gone(source, driven, done.path)
     return done
+
+
+def _planned(plan: Plan | None, given: dict[str, Any]) -> Plan:
+    """The plan, or one of the fields of a plan among what is given, which are taken out of it."""
+    own = {name: given.pop(name) for name in list(given) if name in Plan.__dataclass_fields__}
+    if plan is not None and own:
+        raise UsageError(
+            "a plan, and parts of another", why=f"there is {', '.join(own)} too", fix="leave one of them out"
+        )
+    return plan or Plan(**own)
 
 
 def _known(source: EndpointSource, logprobs: bool) -> dict[str, Any]:

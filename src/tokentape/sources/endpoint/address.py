@@ -180,6 +180,12 @@ def address_of(url: str, **how: Any) -> tuple[Address, str | None]:
         version.group() if version else "/v1",
         query,
     )
+    _refuse_unfit(address, **how)
+    return replace(address, **how), route
+
+
+def _refuse_unfit(address: Address, **how: Any) -> None:
+    """Raise UsageError for a header that is not to be given, and for certificates where there is no TLS."""
     for header, _ in how.get("header_envs", ()):
         if not _HEADER.match(header):
             raise UsageError(f"{header!r} is no name of a header", why="it has other characters", fix="X-My-Header")
@@ -195,7 +201,6 @@ def address_of(url: str, **how: Any) -> tuple[Address, str | None]:
             why=f"{address.url} is not encrypted, and has no certificate",
             fix="https:// in the URL; or leave the file out",
         )
-    return replace(address, **how), route
 
 
 def _checked(value: str, variable: str) -> str:
