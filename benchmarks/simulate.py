@@ -298,7 +298,7 @@ def main() -> int:
     one.add_argument("--speedup", type=float, default=1.0)
     one.add_argument("--batching", metavar="MODEL")
     one.add_argument("--keep", metavar="FILE")
-    one.add_argument("--log", default="serve.log")
+    one.add_argument("--log", default=os.path.join(tempfile.gettempdir(), "transformers-serve.log"))
     one.add_argument("--nice", type=int, default=0)
     one.set_defaults(of=serve)
     more = verbs.add_parser("again")
