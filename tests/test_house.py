@@ -291,3 +291,9 @@ def test_sdist_holds_what_the_wheel_is_made_of(tmp_path: Path) -> None:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert {f"src/{name}" for name in shipped()} - names == set()
     assert {"pyproject.toml", "LICENSE", "README.md", "CHANGELOG.md", "constraints.txt", "Makefile"} <= names
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """A folder of tests is no package: of two modules of one name the first would stand for both."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name not in ("conftest.py", "__init__.py")]
+    assert {name for name in names if names.count(name) > 1} == set()

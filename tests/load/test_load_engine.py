@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from load.paper import MS, Heard, PaperLauncher, World, talk
+from load.flights_on_paper import MS, Heard, PaperLauncher, World, talk
 from tokentape.load.engine import Engine
 from tokentape.load.errands import Errands
 

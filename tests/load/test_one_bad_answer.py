@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from load.paper import MS, Heard, PaperLauncher, World, talk
+from load.flights_on_paper import MS, Heard, PaperLauncher, World, talk
 from served_tapes import SETTING
 from tokentape.data.exchange import Exchange
 from tokentape.data.request import Run, TraceHead

@@ -20,6 +20,7 @@ from tokentape.load.grounded import Grounded, in_words
 from tokentape.load.lateness import BLIND_NS, Lateness
 from tokentape.load.waiting import Waiting
 from tokentape.recorder.tick import LiveRun, Said, Tick
+from tokentape.sources.endpoint.failures import may_go_better
 
 __all__ = ["BEAT_NS", "Counts", "Engine", "Flying", "Hearer", "Launcher"]
 
@@ -33,9 +34,6 @@ FIRST_PAUSE_NS, LONGEST_PAUSE_NS = 100 * MS, 5_000 * MS
 GONE_REQUESTS, GONE_NS = 8, 3_000 * MS
 """A server that answers nothing to so many requests in a row, over so long a time, is gone."""
 _UNANSWERED = frozenset({"refused", "reset", "timeout", "tls"})
-_AGAIN = frozenset({"refused", "reset", "timeout", "cut_short", "error_event", "malformed"})
-"""What may go better next time; of statuses 408, 409, 425, 429 and those of the server's own failing."""
-_AGAIN_STATUS = frozenset({408, 409, 425, 429, *range(500, 600)})
 
 
 class Flying(Protocol):
@@ -319,7 +317,7 @@ class Engine:
         if well and errand.goes_on:
             answer = b"".join(one.answer).decode("utf-8", "replace")
             self._errands.later(errand.follow_up(answer, now))
-        elif not well and errand.attempt <= self._retries and _may_go_better(passed):
+        elif not well and errand.attempt <= self._retries and may_go_better(passed.fault, passed.status):
             pause = min(LONGEST_PAUSE_NS, FIRST_PAUSE_NS << (errand.attempt - 1))
             self._errands.later(errand.again(key, now + pause))
 
@@ -361,7 +359,3 @@ class Engine:
 def _is_answer(said: Said) -> bool:
     """Whether a token is part of the first choice's text, and not of its reasoning or of a call."""
     return said.row == 0 and not said.channel
-
-
-def _may_go_better(passed: Exchange) -> bool:
-    return passed.fault in _AGAIN or (passed.fault == "http_error" and passed.status in _AGAIN_STATUS)

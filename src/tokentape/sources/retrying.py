@@ -16,24 +16,14 @@ from tokentape.recorder.probes import tier
 from tokentape.recorder.progress import Progress
 from tokentape.recorder.recorder import Recorder
 from tokentape.recorder.run import drive
-from tokentape.sources.endpoint.failures import wait_s
+from tokentape.sources.endpoint.failures import may_go_better, wait_s
 from tokentape.sources.endpoint.flight import Flight
 from tokentape.sources.endpoint.source import EndpointSource
 
-__all__ = ["may_go_better", "record_again"]
-
-_FAULTS = frozenset({"refused", "reset", "timeout", "cut_short", "error_event", "malformed"})
-_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
+__all__ = ["record_again"]
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 30.0
 """Before the second attempt; it doubles with each, unless the server says how long to wait."""
-
-
-def may_go_better(flight: Flight) -> bool:
-    """Whether the same request may be answered the next time."""
-    if flight.fault == "http_error":
-        return flight.status in _STATUSES
-    return flight.fault in _FAULTS
 
 
 def record_again(
@@ -77,7 +67,7 @@ def record_again(
             try:
                 drive(recorder, live)
             except TokentapeError:
-                again = attempt <= retries and may_go_better(flight)
+                again = attempt <= retries and may_go_better(flight.fault, flight.status)
                 recorder.end(flight.finish_reasons(), repeated=again)
                 if not again:
                     raise

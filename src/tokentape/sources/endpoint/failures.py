@@ -9,7 +9,7 @@ from typing import Protocol
 from tokentape.errors import ModelError, TokentapeError, Unreachable, UsageError
 from tokentape.sources.endpoint.address import Address
 
-__all__ = ["Failed", "error_of", "told", "unknown_model", "wait_s"]
+__all__ = ["Failed", "error_of", "may_go_better", "told", "unknown_model", "wait_s"]
 
 MOST_SHOWN = 300
 MOST_MODELS = 12
@@ -34,6 +34,15 @@ def told(text: str | None, most: int = MOST_SHOWN) -> str:
     words = "".join(char if char.isprintable() else " " for char in text or "").split()
     line = " ".join(words)
     return line if len(line) <= most else line[: most - 1] + "…"
+
+
+_AGAIN = frozenset({"refused", "reset", "timeout", "cut_short", "error_event", "malformed"})
+_STATUSES_AGAIN = frozenset({408, 409, 425, 429, *range(500, 600)})
+
+
+def may_go_better(fault: str | None, status: int | None) -> bool:
+    """Whether the same request may be answered the next time, by what became of it."""
+    return status in _STATUSES_AGAIN if fault == "http_error" else fault in _AGAIN
 
 
 def wait_s(headers: Mapping[str, str]) -> int | None:
