@@ -9,7 +9,7 @@ from typing import Any
 from tokentape.errors import UnsupportedDecoding, UsageError
 from tokentape.sources.option_checks import check_options
 
-__all__ = ["flag_of", "generation_options", "parse_pairs"]
+__all__ = ["flag_of", "generation_options", "options_given", "parse_pairs"]
 
 SAMPLING = ("temperature", "top_k", "top_p", "min_p", "typical_p")
 """Options that only mean something when tokens are drawn; giving one asks for sampling."""
@@ -37,6 +37,17 @@ def generation_options(flags: Mapping[str, Any], pairs: Sequence[str], *, ignore
         _check_limit(options)
     check_options(options)
     return options
+
+
+def options_given(given: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The options among what a command was given: flags of these ``names``, ``--stop``, ``--greedy``, ``-g``. Raises UsageError."""
+    flags = {name: given[name] for name in names}
+    flags["stop_strings"] = list(given["stop"]) or None
+    if given["greedy"]:
+        if flags["do_sample"]:
+            raise UsageError("--greedy together with --do-sample", why="one or the other", fix="leave one out")
+        flags["do_sample"] = False
+    return generation_options(flags, given["pairs"], ignore_eos=given["ignore_eos"])
 
 
 def parse_pairs(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
-from tokentape.cli.status import PLAIN_SECONDS, draws_on
+from tokentape.cli.status import PLAIN_SECONDS, Drawing, draws_on
 from tokentape.views.drawing import drawn_text
 from tokentape.views.screen import Screen
 from tokentape.views.sparkline import sparkline
@@ -37,7 +36,7 @@ class Moment:
     surprise: list[float | None]
 
 
-class LiveLine:
+class LiveLine(Drawing):
     """Shows what is going on: first ``waiting_for``, then the run. Gone without a trace when it ends.
 
     ``observe`` is called on the recorder's thread; it only copies the progress, the drawing is done elsewhere.
@@ -99,14 +98,3 @@ class LiveLine:
                 course = sparkline(moment.surprise[-room:], self._screen, room)
                 parts.append(say("live.surprise", course=course))
         return "  ".join(parts)
-
-    def __enter__(self) -> LiveLine:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()

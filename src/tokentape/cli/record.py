@@ -18,7 +18,7 @@ import click
 from tokentape.cli.control_options import biases_of, rules_of, window_of
 from tokentape.cli.endpoint_options import refuse_endpoint
 from tokentape.cli.failure import INTERRUPTED
-from tokentape.cli.generation import generation_options
+from tokentape.cli.generation import options_given
 from tokentape.cli.live_page import live_page
 from tokentape.cli.load_options import refuse_load
 from tokentape.cli.output import document, print_document, print_lines
@@ -121,13 +121,7 @@ def make_plan(given: dict[str, Any]) -> Plan:
         bos=bool(given["bos"]),
         seed=given["seed"],
     )
-    flags = {name: given[name] for name in GENERATION_FLAGS}
-    flags["stop_strings"] = list(given["stop"]) or None
-    if given["greedy"]:
-        if flags["do_sample"]:
-            raise UsageError("--greedy together with --do-sample", why="one or the other", fix="leave one out")
-        flags["do_sample"] = False
-    options = generation_options(flags, given["pairs"], ignore_eos=given["ignore_eos"])
+    options = options_given(given, GENERATION_FLAGS)
     options |= window_of(given)
     if rules := rules_of(given):
         options["rules"] = rules

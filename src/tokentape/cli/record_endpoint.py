@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tokentape.cli.generation import generation_options
+from tokentape.cli.generation import options_given
 from tokentape.cli.load_options import LOAD_FLAGS
 from tokentape.cli.preparation import refuse_taken, tape_place
 from tokentape.cli.prompts import Asked, read_prompt
@@ -104,13 +104,7 @@ def endpoint_of(given: Mapping[str, Any]) -> EndpointSource:
 
 def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
     """The options of ``generate()`` that were given. Raises UsageError."""
-    flags = {name: given[name] for name in GENERATION_FLAGS}
-    flags["stop_strings"] = list(given["stop"]) or None
-    if given["greedy"]:
-        if flags["do_sample"]:
-            raise UsageError("--greedy together with --do-sample", why="one or the other", fix="leave one out")
-        flags["do_sample"] = False
-    options = generation_options(flags, given["pairs"], ignore_eos=given["ignore_eos"])
+    options = options_given(given, GENERATION_FLAGS)
     return options | ({"ignore_eos": True} if given["ignore_eos"] else {})
 
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +19,7 @@ from tokentape.cli.live_page import live_page
 from tokentape.cli.output import document, print_document, print_lines
 from tokentape.cli.preparation import refuse_taken, tape_place
 from tokentape.cli.report import refuse_report, reported
-from tokentape.cli.status import draws_on
+from tokentape.cli.status import Drawing, draws_on
 from tokentape.errors import UsageError
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def workload_of(given: Mapping[str, Any]) -> Workload:
     return prompts([prompt], limit)
 
 
-class LoadTable:
+class LoadTable(Drawing):
     """Shows how a load stands, on stderr: drawn over itself on a terminal, a plain line now and then elsewhere."""
 
     def __init__(self, *, quiet: bool) -> None:
@@ -310,17 +310,6 @@ class LoadTable:
             redirect_stderr=False,
             get_renderable=lines,
         )
-
-    def __enter__(self) -> LoadTable:
-        if self._live is not None:
-            self._live.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live is not None:
-            self._live.stop()
 
 
 def _options(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,11 @@ import os
 import sys
 import time
 from types import TracebackType
+from typing import Any, Self
 
 import click
 
-__all__ = ["PLAIN_SECONDS", "StatusLine", "draws_on"]
+__all__ = ["PLAIN_SECONDS", "Drawing", "StatusLine", "draws_on"]
 
 PLAIN_SECONDS = 10.0
 """How often a line is printed where there is no terminal; what takes less prints none."""
@@ -23,6 +24,23 @@ def draws_on() -> bool:
     from tokentape.views.screen import is_terminal
 
     return is_terminal(sys.stderr) and os.environ.get("TERM") != "dumb"
+
+
+class Drawing:
+    """What rich draws over itself on stderr, gone when it is left; ``_live`` is None where nothing is drawn."""
+
+    _live: Any = None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
 
 
 class StatusLine:

@@ -7,6 +7,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
@@ -97,7 +98,6 @@ class Reader:
             if version >= READ_SINCE:
                 rows = connection.execute("select number, trace, kind from reading order by number")
                 self.readings = {number: (trace, kind) for number, trace, kind in rows}
-            self.exchanges: dict[int, Exchange] = read_exchanges(connection) if version >= SERVED_SINCE else {}
             self._all_packed = all(row[6] for row in self.runs.values())
             # Only steps that were there now are read later, so that everything a Reader says is of one moment.
             self._grows = version >= GROWN_SINCE
@@ -165,6 +165,15 @@ class Reader:
             return ()
         with understood(self._database.name), self._database.snapshot() as connection:
             return read_outcomes(connection, trace)
+
+    @cached_property
+    def exchanges(self) -> dict[int, Exchange]:
+        """What passed between client and server for each run that had ended, by its number."""
+        if self._version < SERVED_SINCE:
+            return {}
+        with understood(self._database.name), self._database.snapshot() as connection:
+            found = read_exchanges(connection)
+        return {run: one for run, one in found.items() if run in self.runs and self.runs[run][5]}
 
     def exchange(self, run: int) -> Exchange | None:
         """What passed between client and server for a run; None where no server was asked."""

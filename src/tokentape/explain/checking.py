@@ -119,10 +119,15 @@ def _compared(
     if not known.any():
         return _by_choices(trace, one, tolerance, other, causal)
     gaps = np.abs(recorded.data[known] - values[: len(known)][known])
-    largest, reason = float(gaps.max()), other
-    if reason is None and not largest <= tolerance:
-        worst = one.n_prompt + int(np.flatnonzero(known)[int(np.argmax(gaps))])
-        reason = f"the log-probability of the token at position {worst} differs by {largest:.3g} nats"
+    largest, worst = float(gaps.max()), one.n_prompt + int(np.flatnonzero(known)[int(np.argmax(gaps))])
+    reason = f"the log-probability of the token at position {worst} differs by {largest:.3g} nats"
+    return _judged(gaps, tolerance, other, reason, one.how)
+
+
+def _judged(gaps: Floats, tolerance: float, other: str | None, too_far: str, how: str) -> ReplayCheck:
+    """The check of these gaps; ``other`` speaks against it whatever they are, ``too_far`` where one is above the tolerance."""
+    largest = float(gaps.max())
+    reason = other if other is not None or largest <= tolerance else too_far
     return ReplayCheck(
         largest=largest,
         median=float(np.median(gaps)),
@@ -130,7 +135,7 @@ def _compared(
         tolerance=tolerance,
         passed=reason is None,
         reason=reason,
-        how=one.how,
+        how=how,
     )
 
 
@@ -142,19 +147,9 @@ def _by_choices(trace: Trace, one: Played, tolerance: float, other: str | None, 
             largest=None, median=None, n=0, tolerance=tolerance, passed=False, reason=nothing, how=one.how
         )
     gaps = shortfalls(causal, one.ids, one.n_prompt)
-    largest, reason = float(gaps.max()), other
-    if reason is None and not largest <= tolerance:
-        worst = one.n_prompt + int(np.argmax(gaps))
-        reason = f"the token at position {worst} is {largest:.3g} nats less likely than the model's first choice"
-    return ReplayCheck(
-        largest=largest,
-        median=float(np.median(gaps)),
-        n=len(gaps),
-        tolerance=tolerance,
-        passed=reason is None,
-        reason=reason,
-        how="choices",
-    )
+    worst = one.n_prompt + int(np.argmax(gaps))
+    reason = f"the token at position {worst} is {float(gaps.max()):.3g} nats less likely than the model's first choice"
+    return _judged(gaps, tolerance, other, reason, "choices")
 
 
 def refuse_failed(found: ReplayCheck, number: int) -> None:

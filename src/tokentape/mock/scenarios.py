@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from tokentape.data.exchange import FAULTS
 from tokentape.mock.arriving import arrived
 from tokentape.mock.asked import CHAT, COMPLETIONS, NATIVE, Asked, asked_of
 from tokentape.mock.dialects.choosing import dialect_of
@@ -20,19 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAULT_CODES", "Expectation", "Scenario", "scenarios"]
 
-FAULT_CODES = (
-    "http_error",
-    "error_event",
-    "no_done",
-    "cut_short",
-    "reset",
-    "malformed",
-    "timeout",
-    "refused",
-    "tls",
-    "not_json",
-    "redirect",
-)
+FAULT_CODES = tuple(fault for fault in FAULTS if fault != "too_long")  # that depends on how much the recorder takes
 """What a recorder calls what went wrong; None for what ended well."""
 
 
