@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -55,13 +56,14 @@ def until(page: Page, found: Callable[[], bool], seconds: float = 60) -> None:
 def test_a_page_follows_a_recording_through_a_restart_to_its_end(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "growing.tape"
     recorder = subprocess.Popen([sys.executable, "-c", SLOW, str(path)])
-    try:
+    with ExitStack() as ends:
+        ends.callback(recorder.wait)
+        ends.callback(recorder.kill)
         while not path.exists() and recorder.poll() is None:
             time.sleep(0.05)
         port = str(a_free_port())
         with served(path, "--no-explain", "--port", port) as address:
-            context = visit(browser, address, local=True)
-            seen = context.__enter__()
+            seen = ends.enter_context(visit(browser, address, local=True))
             until(seen.page, lambda: shown(seen.page) > 12)
             first = shown(seen.page)
             until(seen.page, lambda: shown(seen.page) > first + 3)
@@ -80,7 +82,3 @@ def test_a_page_follows_a_recording_through_a_restart_to_its_end(browser: Browse
                 assert len(said) == (trace.n_prompt or 0) + len(trace.tokens["id"])
             assert seen.page.locator(".head .state").count() == 0
             assert seen.violations == []
-        context.__exit__(None, None, None)
-    finally:
-        recorder.kill()
-        recorder.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +23,20 @@ def served(path: Path, *options: str) -> Iterator[str]:
     assert server.stderr is not None
     try:
         found = next(line.strip() for line in server.stderr if "http://" in line)
+        # read on: a server whose complaints fill the pipe stands still
+        said: list[str] = []
+        reader = threading.Thread(target=said.extend, args=(server.stderr,), daemon=True)
+        reader.start()
         yield found
     finally:
         server.terminate()
-        server.wait(10)
-        server.stderr.close()
+        try:
+            server.wait(10)
+        finally:
+            server.kill()
+            server.stderr.close()
+    reader.join(10)
+    assert not [line for line in said if "Traceback" in line], "".join(said)
 
 
 def texts(seen: Page | FrameLocator, visitor: Visit) -> dict[str, str]:

@@ -74,10 +74,10 @@ def test_rows_since_any_step_add_up_to_the_whole(tmp_path_factory, data, moments
             if index + 1 in stops:
                 with open_tape(path) as tape:
                     moment = moment_of(tape)
-                    merged(page, copy.deepcopy(moment.rows_since(has)))
-                    assert columns_of(page) == columns_of(page_document(tape))
-                    assert moment.mark.steps == index + 1
-                    has = moment.mark.steps
+                merged(page, copy.deepcopy(moment.rows_since(has)))  # which is asked when the file is closed again
+                assert columns_of(page) == columns_of(whole(path))
+                assert moment.mark.steps == index + 1
+                has = moment.mark.steps
         writer.end(begun.number, ["stop"])
     assert columns_of(page) == columns_of(whole(path))
 

@@ -98,7 +98,7 @@ def moment_of(tape: Tape, settled: str = "", *, withheld: bool = False) -> Momen
     last = len(tape.runs) - 1
     traces = tuple(trace for trace in seen.traces if trace.run.number == last)
     for trace in traces:  # all that is asked for later is read now, while the file is open
-        trace.tokens, trace.steps, n_prompt_places(trace)
+        trace.tokens, trace.steps, trace.exchange, n_prompt_places(trace)
     steps = traces[0].steps.n_rows if traces else 0
     mark = Mark(_identity(tape), last, steps, "" if tape.state == "recording" else settled)
     return Moment(mark, tape.state, len(seen.traces), traces, tape.pieces)
