@@ -1,5 +1,5 @@
 # make demo    record the model that ships with the package, offline, and leave the tape cat.tape
-# make test    every test
+# make test    every test, but for those that start programs of others: make test-real test-tools
 # make web     the page's bundle, from web/ (needs node; nothing else does)
 # make check   format, lint, types, floors and the quick tests: the loop to work in
 #
@@ -24,7 +24,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 export PIP_NO_INPUT ?= 1
 export PIP_ROOT_USER_ACTION ?= ignore
 
-.PHONY: help env demo test check lint format web web-check serve-env llama-env test-real card docs-reference docs screenshots bench clean
+.PHONY: help env demo test check lint format web web-check serve-env llama-env test-real guidellm-env aiperf-env vllm-bench-env test-tools card docs-reference docs screenshots bench clean
 
 help:  ## what can be made
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-16s%s\n", $$1, $$2 }'
@@ -47,11 +47,14 @@ $(STAMP): pyproject.toml constraints.txt src/tokentape/_version.py
 demo: $(STAMP)  ## record the model that ships, and leave cat.tape
 	$(BIN)/tokentape record demo "The cat sat on the" --output cat.tape --overwrite
 
-test: $(STAMP)  ## every test
-	$(BIN)/python -m pytest
+# A process for each core, and tests are taken over by those that have done theirs.
+SHARED := -n auto --maxprocesses 8 --dist worksteal
+
+test: $(STAMP)  ## every test, but for those of test-real and test-tools
+	$(BIN)/python -m pytest $(SHARED) -m "not real and not tools"
 
 check: lint  ## format, lint, types, floors, quick tests
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q $(SHARED) -m "not slow and not real and not tools"
 
 lint: $(STAMP)  ## format, lint, types, floors
 	$(BIN)/ruff format --check .
@@ -113,6 +116,41 @@ $(LLAMA)/bin/llama-server: tests/real/requirements-llama.txt
 
 test-real: $(STAMP) serve-env llama-env  ## the tests that start real servers
 	TOKENTAPE_REAL_SERVERS=required $(BIN)/python -m pytest tests/real
+
+# The benchmark tools whose numbers ours are held against, each in an environment of its own. Without them those tests are skipped.
+# Every version is pinned, so nothing is left to a resolver: --no-deps. What is imported is compiled then: --no-compile.
+GUIDELLM := build/guidellm-venv
+AIPERF := build/aiperf-venv
+VLLM_BENCH := build/vllm-bench-venv
+PINNED := -m pip install --quiet --no-compile --no-deps --requirement
+
+guidellm-env: $(GUIDELLM)/.tokentape  ## GuideLLM, for test-tools and benchmarks/guidellm.py
+aiperf-env: $(AIPERF)/.tokentape  ## AIPerf's metrics, for test-tools
+vllm-bench-env: $(VLLM_BENCH)/.tokentape  ## the code of vllm bench serve, for test-tools
+
+$(GUIDELLM)/.tokentape: constraints.txt tests/imports/requirements-guidellm.txt
+	$(PYTHON) -m venv --clear $(GUIDELLM)
+	$(GUIDELLM)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt "$$(grep '^torch==' constraints.txt)"
+	$(GUIDELLM)/bin/python $(PINNED) tests/imports/requirements-guidellm.txt
+	@touch $@
+
+$(AIPERF)/.tokentape: tests/study/tools/requirements-aiperf.txt
+	$(PYTHON) -m venv --clear $(AIPERF)
+	$(AIPERF)/bin/python $(PINNED) tests/study/tools/requirements-aiperf.txt
+	@touch $@
+
+# Of the wheel (321 MB, of which nothing compiled is used) only the files of the serving benchmark stay.
+$(VLLM_BENCH)/.tokentape: $(addprefix tests/study/tools/,requirements-vllm-bench.txt requirements-vllm-wheel.txt unpack_vllm_bench.py)
+	$(PYTHON) -m venv --clear $(VLLM_BENCH)
+	$(VLLM_BENCH)/bin/python $(PINNED) tests/study/tools/requirements-vllm-bench.txt
+	$(VLLM_BENCH)/bin/python -m pip download --quiet --no-deps --only-binary :all: --platform manylinux_2_28_x86_64 \
+	  --implementation cp --abi abi3 --dest $(VLLM_BENCH)/wheel --requirement tests/study/tools/requirements-vllm-wheel.txt
+	$(VLLM_BENCH)/bin/python tests/study/tools/unpack_vllm_bench.py $(VLLM_BENCH)/wheel
+	rm -rf $(VLLM_BENCH)/wheel
+	@touch $@
+
+test-tools: $(STAMP) guidellm-env aiperf-env vllm-bench-env  ## the tests that ask the benchmark tools themselves
+	TOKENTAPE_BENCH_TOOLS=required $(BIN)/python -m pytest -m tools tests/imports tests/study
 
 card: $(STAMP)  ## measure the demo model against its world, as its card says
 	$(BIN)/python tools/evaluate_demo.py

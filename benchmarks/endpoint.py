@@ -11,12 +11,12 @@ were understood. Both processes share this machine's cores with whatever else ru
 
 from __future__ import annotations
 
+import argparse
 import gc
 import json
 import os
 import selectors
 import statistics
-import sys
 import time
 from itertools import pairwise
 from typing import Any
@@ -186,4 +186,9 @@ def _timed(chunk: bytes, n: int) -> float:
 
 if __name__ == "__main__":
     PARTS = {"gaps": gaps, "cost": cost}
-    print(json.dumps({name: PARTS[name]() for name in sys.argv[1:] or PARTS}, indent=1))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="*", help=", ".join(PARTS))
+    chosen = parser.parse_args().part or list(PARTS)
+    if unknown := sorted({*chosen} - {*PARTS}):
+        parser.error(f"no {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    print(json.dumps({name: PARTS[name]() for name in chosen}, indent=1))

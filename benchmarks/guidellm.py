@@ -1,8 +1,8 @@
 """GuideLLM itself against the mock server, and its report against our GuideLLM dialect.
 
-``TOKENTAPE_GUIDELLM_PYTHON=PATH python benchmarks/guidellm.py [--json] [--requests N] [--rate R]``
+``make guidellm-env``, then ``python benchmarks/guidellm.py [--json] [--requests N] [--rate R]``
 
-PATH is a Python that has GuideLLM (an environment of its own: ``pip install guidellm``). Three readings of one run:
+``TOKENTAPE_GUIDELLM_PYTHON`` may name another Python that has GuideLLM. Three readings of one run:
 
 * *printed*: the summary that GuideLLM wrote;
 * *imported*: its report as a tape, through our GuideLLM dialect. Its moments are doubles of seconds since 1970, 0.24 us apart:
@@ -19,6 +19,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -37,20 +38,21 @@ from tokentape.recorder.tick import LiveRun, Said, Tick
 from tokentape.study.answers import answers
 from tokentape.study.metrics import metrics
 
-VARIABLE = "TOKENTAPE_GUIDELLM_PYTHON"
-TOKENIZER = Path(__file__).resolve().parents[1] / "src" / "tokentape" / "models" / "demo"
+REPOSITORY = Path(__file__).resolve().parents[1]
+PYTHON = Path(os.environ.get("TOKENTAPE_GUIDELLM_PYTHON") or REPOSITORY / "build" / "guidellm-venv" / "bin" / "python")
+TOKENIZER = REPOSITORY / "src" / "tokentape" / "models" / "demo"
 CLOCK_S = 2.0**-22
 """Two neighbouring doubles of seconds since 1970."""
 
 
-def ask(python: str, url: str, folder: Path, n: int, rate: float) -> Path:
+def ask(url: str, folder: Path, n: int, rate: float) -> Path:
     """Let GuideLLM ask ``n`` times; its report."""
     words = ["the fox went into the wood", "a cat saw a bird", "once", "where is the dog"]
     rows = [{"prompt": words[i % len(words)], "output_tokens_count": 4 + i % 21} for i in range(n)]
     (data := folder / "prompts.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
     report = folder / "report.json"
     command = [
-        *(python, "-m", "guidellm", "run", "--disable-progress"),
+        *(str(PYTHON), "-m", "guidellm", "run", "--disable-progress"),
         *("--backend", f"kind=openai_http,target={url},model=mock"),
         *("--profile", f"kind=constant,rate={rate}"),
         *("--constraint", f"kind=max_requests,count={n}"),
@@ -147,10 +149,10 @@ def late(report: Tape, log: Tape) -> dict[str, dict[str, float]]:
     return told
 
 
-def measure(python: str, n: int, rate: float) -> dict[str, Any]:
+def measure(n: int, rate: float) -> dict[str, Any]:
     script = Script.steady(24, ttft_us=40_000, gap_us=8_000, chunk=2, jitter="uniform", jitter_us=4_000)
     with tempfile.TemporaryDirectory() as name, MockServer(script, process=True, keep_bytes=True) as server:
-        report = ask(python, server.url, Path(name), n, rate)
+        report = ask(server.url, Path(name), n, rate)
         with import_results(report) as imported:
             wanted = [trace.exchange.request_id for trace in imported.traces if trace.exchange is not None]
             theirs, ours, own = printed(report), figures(imported), [one.n_tokens for one in answers(imported)]
@@ -172,10 +174,13 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=60)
     parser.add_argument("--rate", type=float, default=20.0)
     given = parser.parse_args()
-    python = os.environ.get(VARIABLE)
-    if not python:
-        raise SystemExit(f"{VARIABLE} names no Python that has GuideLLM")
-    found = measure(python, given.requests, given.rate)
+    if not PYTHON.exists():
+        why = f"no {PYTHON}: make guidellm-env"
+        if given.json:
+            raise SystemExit(why)
+        print(why, file=sys.stderr)  # and `make bench` goes on to the next
+        return
+    found = measure(given.requests, given.rate)
     if given.json:
         print(json.dumps(found, indent=1))
         return

@@ -11,10 +11,10 @@ Prints one JSON document. Other programs on the machine make all of it worse: it
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -142,7 +142,11 @@ PARTS = {"azure": azure, "streams": streams, "arrivals": arrivals, "cost": cost}
 
 
 def main() -> None:
-    chosen = sys.argv[1:] or list(PARTS)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="*", help=", ".join(PARTS))
+    chosen = parser.parse_args().part or list(PARTS)
+    if unknown := sorted({*chosen} - {*PARTS}):
+        parser.error(f"no {', '.join(unknown)}; there are {', '.join(PARTS)}")
     with tempfile.TemporaryDirectory() as folder:
         found: dict[str, Any] = {"load_average": os.getloadavg(), "cpus": os.cpu_count()}
         for name in chosen:

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from study.tools.environments import python_with
+
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "guidellm.py"
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 def test_its_report_agrees_with_our_dialect_to_its_clock() -> None:
-    if not os.environ.get("TOKENTAPE_GUIDELLM_PYTHON"):
-        pytest.skip("TOKENTAPE_GUIDELLM_PYTHON names no Python that has GuideLLM")
+    environment = {**os.environ, "TOKENTAPE_GUIDELLM_PYTHON": python_with("guidellm")}
     command = [sys.executable, str(SCRIPT), "--json", "--requests", "31"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found["n_requests"] == 31 and found["same_tokens"]

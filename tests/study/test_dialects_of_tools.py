@@ -1,15 +1,15 @@
 """Dialects against the tools: the same events through our tables, through formulas written down anew, and through their own code.
 
 The formulas are read off ``vllm/benchmarks/serve.py`` (0.33), ``aiperf/metrics/types`` (0.13) and GuideLLM's
-``benchmark/schemas/metrics.py`` and ``schemas/base`` (0.8.1). The tools' own code runs where an environment variable names a
-Python that has the tool: ``TOKENTAPE_VLLM_PYTHON``, ``TOKENTAPE_AIPERF_PYTHON``, ``TOKENTAPE_GUIDELLM_PYTHON``.
+``benchmark/schemas/metrics.py`` and ``schemas/base`` (0.8.1). The tools' own code runs in the environments
+that ``make vllm-bench-env``, ``make aiperf-env`` and ``make guidellm-env`` make, or in the Pythons that ``TOKENTAPE_VLLM_PYTHON``,
+``TOKENTAPE_AIPERF_PYTHON`` and ``TOKENTAPE_GUIDELLM_PYTHON`` name.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import subprocess
 from collections.abc import Callable
 from fractions import Fraction
@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from study.tools.environments import python_with
 from tokentape.data import Run, Setting, TraceHead
 from tokentape.data.exchange import Exchange
 from tokentape.data.tape import Tape
@@ -189,10 +190,7 @@ def test_formulas_written_down_anew(name: str, schedule: list[dict[str, Any]]) -
 
 def own_code(name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """The tool's own code, in its own Python."""
-    variable = f"TOKENTAPE_{name.upper()}_PYTHON"
-    python = os.environ.get(variable)
-    if not python:
-        pytest.skip(f"{variable} names no Python that has {name}")
+    python = python_with(name)
 
     def run(known: dict[str, Any]) -> dict[str, Any]:
         command = [python, str(TOOLS / f"{name}_figures.py")]
@@ -222,6 +220,7 @@ def drawn(seed: int, n: int) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.tools
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize("name", list(ANEW))

@@ -1,12 +1,45 @@
-"""Run by a Python that has vLLM's benchmark: its own function over the events on stdin, its figures to stdout, in seconds."""
+"""Run by a Python that has vLLM's benchmark: its own function over the events on stdin, its figures to stdout, in seconds.
+
+Where only the files of the benchmark are there (`unpack_vllm_bench.py`), what they import of the rest of vLLM is named and
+never asked: the function that makes the figures uses none of it, and would fail if it did.
+"""
 
 import json
 import sys
 import warnings
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from itertools import pairwise
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 
 given = json.load(sys.stdin)
+
+
+class Absent(ModuleType):
+    """A module that is not there: each of its names is a class that can be called and does nothing."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {"__init__": lambda self, *args, **kwargs: None})
+
+
+class Rest:
+    """The last finder: it is asked for what no other has found, and has it of vLLM alone."""
+
+    def find_spec(self, name, path=None, target=None):
+        return ModuleSpec(name, self, is_package=True) if name.startswith("vllm.") else None
+
+    def create_module(self, spec):
+        return Absent(spec.name)
+
+    def exec_module(self, module):
+        pass
+
+
+found = find_spec("vllm")
+if found is not None and found.origin is None:  # a folder without vLLM's own beginning
+    sys.meta_path.append(Rest())
 from vllm.benchmarks.lib.endpoint_request_func import RequestFuncOutput  # noqa: E402
 from vllm.benchmarks.serve import calculate_metrics  # noqa: E402
 
