@@ -136,7 +136,7 @@ def test_a_tape_whose_recorder_was_killed_has_none(tmp_path):
         Exchange(sent_ns=1.5),
         Exchange(ended_ns=2**63),
     ],
-    ids=repr,
+    ids=["no-number", "no-json", "no-unicode", "attempt-0", "label", "stamps", "half-a-nanosecond", "too-late"],
 )
 def test_what_no_tape_can_hold_is_refused_whole(one):
     writer = TapeWriter.create(None, SETTING)

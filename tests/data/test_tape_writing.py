@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -131,6 +132,23 @@ def test_killed_tape_in_a_folder_not_writable(read_only):
         assert tape.state == "partial" and tape.verify() == []
         assert tape.traces[0].tokens.n_rows == 6
     (folder / "cat.tape-wal").stat()
+
+
+def test_what_was_copied_aside_to_be_read_is_gone_with_its_reader(read_only, tmp_path_factory, monkeypatch):
+    """Without its index of the log, which no restart of the machine outlasts, SQLite has to write beside the tape."""
+
+    def fill(folder):
+        killed_tape(folder)
+        (folder / "cat.tape-shm").unlink()
+
+    folder, elsewhere = read_only(fill), tmp_path_factory.mktemp("elsewhere")
+    monkeypatch.setattr("tempfile.tempdir", str(elsewhere))
+    with open_tape(folder / "cat.tape") as tape:
+        assert tape.state == "partial" and tape.traces[0].tokens.n_rows == 6
+        assert len(list(elsewhere.iterdir())) == 1
+    del tape
+    gc.collect()
+    assert list(elsewhere.iterdir()) == []
 
 
 # two recorders

@@ -33,21 +33,30 @@ def test_killed_at_random_moments(tmp_path) -> None:
     found = {"without a file": 0, "partial": 0}
     lost = []
     for first in range(0, N_KILLS, AT_ONCE):
-        children = []
+        children = {}
         for i in range(first, first + AT_ONCE):
             path = tmp_path / f"{i}.tape"
             nursery.stdin.write(f"{path} {i}\n")
             nursery.stdin.flush()
-            children.append((time.monotonic() + choose.uniform(0, 0.7), path, int(nursery.stdout.readline())))
-        for moment, path, child in sorted(children):
-            time.sleep(max(0.0, moment - time.monotonic()))
-            killed_ns = time.perf_counter_ns()
-            os.kill(child, signal.SIGKILL)
-            _wait_until_gone(child)
-            lost.append(_check(path, killed_ns, found))
+            # one in ten from its first moment on, when its file may be half founded; the others once they have one
+            moment = time.monotonic() + choose.uniform(0, 0.1) if i % 10 == 0 else None
+            children[int(nursery.stdout.readline())] = path, moment
+        last = time.monotonic() + 60
+        while children:
+            assert time.monotonic() < last, children
+            for child, (path, moment) in list(children.items()):
+                if moment is None and path.exists():
+                    children[child] = path, time.monotonic() + choose.uniform(0, 0.5)
+                elif moment is not None and time.monotonic() >= moment:
+                    killed_ns = time.perf_counter_ns()
+                    os.kill(child, signal.SIGKILL)
+                    _wait_until_gone(child)
+                    del children[child]
+                    lost.append(_check(path, killed_ns, found))
+            time.sleep(0.001)
     nursery.communicate()
     assert nursery.returncode == 0
-    assert found["partial"] > N_KILLS * 0.8, found
+    assert found["partial"] >= N_KILLS * 0.9, found
     print(f"{found}; steps lost: median {np.median(lost)}, most {max(lost)}")
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import difflib
 import os
-import shutil
-import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +15,7 @@ import tokentape.data.files as files
 from tokentape.data.database import Database, connect, understood, written
 from tokentape.data.exchange import Exchange, Scrape
 from tokentape.data.explanation import Explanation
+from tokentape.data.place import Place
 from tokentape.data.reader import Reader, Recent
 from tokentape.data.reading import Reading, ReadingKind
 from tokentape.data.schema import APPLICATION_ID, SCHEMA_VERSION, SERIES
@@ -278,7 +276,7 @@ def open_tape(source: str | os.PathLike[str] | Growing) -> Tape:
             return Tape(source.database.view(), None, lambda: not source.closed)
         return open_tape(source.path)
     path = _existing(source)
-    database = Database(str(path), _Place(path).connect, keep=False)
+    database = Database(str(path), Place(path).connect, keep=False)
     try:
         _check_length(database, path)
         return Tape(database, path, lambda: files.is_live(path))
@@ -347,53 +345,3 @@ def _missing(path: Path, error: Exception) -> UsageError:
     return UsageError(
         f"there is no file {path}", why=f"{path.parent} has {len(names)} tapes, none of that name", fix=fix
     )
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
-class _Place:
-    """Opens a file for reading however its recorder left it, also where nothing may be written beside it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._copy: tempfile.TemporaryDirectory[str] | None = None
-        self._identity = _identity(path)
-
-    def connect(self) -> sqlite3.Connection:
-        path = self._path if self._copy is None else Path(self._copy.name) / self._path.name
-        if self._copy is None and _identity(path) != self._identity:
-            raise TapeError(
-                f"{path} is another file by now", why="it was replaced after it was opened", fix="open it again"
-            )
-        with contextlib.suppress(sqlite3.Error):
-            journal = files.beside(path, "-journal")
-            if journal.exists() and journal.stat().st_size:
-                # A recorder was killed while it folded the tape together: only a writer can undo that.
-                with contextlib.closing(connect(path, writing=True)) as writer:
-                    writer.execute("select count(*) from sqlite_master").fetchone()
-        connection = connect(path, writing=False)
-        try:
-            connection.execute("select count(*) from sqlite_master").fetchone()
-        except sqlite3.OperationalError:
-            connection.close()
-            if self._copy is not None or not any(files.beside(path, s).exists() for s in ("-wal", "-journal")):
-                raise
-            self._copy_aside()
-            return self.connect()
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _copy_aside(self) -> None:
-        """SQLite must write beside a file that has a log; where it may not, a copy elsewhere is read instead."""
-        self._copy = tempfile.TemporaryDirectory(prefix="tokentape-")
-        for suffix in ("", "-wal", "-journal"):
-            if files.beside(self._path, suffix).exists():
-                shutil.copyfile(files.beside(self._path, suffix), Path(self._copy.name) / (self._path.name + suffix))
