@@ -5,12 +5,14 @@
     python benchmarks/simulate.py mock [--slots 4]
     python benchmarks/simulate.py day TRACE.csv
 
-``serve`` starts ``transformers serve`` with the shipped model on loopback, on a core of its own. Each round is short: some requests
-one after another, some in pairs, then three open loops at shares of what the server can do. Rounds are interleaved, so that a slow
-minute of the machine falls on all of them. Afterwards the same arrivals are served by the simulator, with two sets of step times:
+``serve`` starts ``transformers serve`` with the shipped model on loopback, on a core of its own. Each round is short: three open
+loops at shares of what the server can do, in turn, and before, between and after them a few requests one after another and in
+groups that are held in flight. Rounds are interleaved, so that a slow minute of the machine falls on all of them. Afterwards the
+same arrivals are served by the simulator, with three sets of step times:
 
-* *apart*: calibrated on the requests of its round and of the next ones that came alone or in pairs, not under load;
-* *within*: calibrated on what the clients saw under that load, round by round: how long it queued is then all that is left to tell.
+* *apart*: calibrated on the requests just before and just after that load, which came alone or in small groups;
+* *elsewhere*: calibrated on the other two loads of its round;
+* *within*: calibrated on what the clients saw under that load itself: how long it queued is then all that is left to tell.
 
 Percentiles stand beside those measured, with their ratio; *halves* is the ratio of the measured ones of odd and of even rounds,
 which no simulation can undercut. ``again`` does the comparison of a run that was kept.
@@ -36,8 +38,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +151,8 @@ def simulated(
     for number, (each, server) in enumerate(zip(rounds, servers, strict=True)):
         ordered = sorted(each, key=lambda seen: seen.start_ns)
         at = np.array([seen.start_ns for seen in ordered])
-        arrivals = Arrivals(at - at[0], [seen.n_prompt for seen in ordered], [len(seen.tokens_ns) for seen in ordered])
+        lengths = np.array([(seen.n_prompt, len(seen.tokens_ns)) for seen in ordered], np.int64)
+        arrivals = Arrivals(at - at[0], lengths[:, 0], lengths[:, 1])
         for seed in range(n_seeds):
             outcome = simulate(server, arrivals, scheduler, seed=1000 * number + seed).outcome
             ttft += (outcome.first_ns - arrivals.at_ns).tolist()
@@ -158,46 +161,69 @@ def simulated(
     return figures(ttft, gaps)
 
 
+@dataclass
+class Round:
+    """One load of each share, and what was recorded before, between and after them."""
+
+    loads: dict[float, list[Seen]] = field(default_factory=dict)
+    still: list[list[Seen]] = field(default_factory=list)
+
+    def around(self, share: float) -> list[Seen]:
+        place = list(self.loads).index(share)
+        return in_a_row(self.still[place : place + 2])
+
+    def others(self, share: float) -> list[Seen]:
+        return in_a_row([load for other, load in self.loads.items() if other != share])
+
+
+def still(client: Client, n: int, groups: Sequence[int]) -> list[Seen]:
+    """``n`` requests, as many of each number in flight; where several are served at once, only those alone tell of prompts."""
+    return in_a_row([client.record(max(8, n // len(groups)), concurrency=at_once) for at_once in groups])
+
+
 def serve(options: argparse.Namespace) -> int:
     os.sched_setaffinity(0, {1})
     os.nice(options.nice)
     model = options.batching or str(DEMO)
     extra = ["--continuous-batching"] if options.batching else []
-    rounds: list[dict[str, list[Seen]]] = []
+    groups = (1, 2, 4, 8) if options.batching else (1, 2)
+    rounds: list[Round] = []
+    turn = random.Random(options.seed)
     served_by = served(options.transformers, model, extra, Path(options.log))
     with served_by as url, Client(url, options.seed) as client:
-        spent: list[int] = []
-        client.record(20, concurrency=1)  # the first ones are slow
+        warm = client.record(20, concurrency=1)[10:]  # the first ones are slow
+        spent = [seen.tokens_ns[-1] - seen.start_ns for seen in warm]
         for number in range(options.rounds):
-            one = {"alone": client.record(options.requests // 2, concurrency=1)}
-            one["pairs"] = client.record(options.requests // 2, concurrency=2)
-            # what the server can do follows from how long it is busy with one, and machines change their mind
-            spent = [*spent, *(seen.tokens_ns[-1] - seen.start_ns for seen in one["alone"])][-3 * options.requests :]
-            most = options.speedup * 1e9 / float(np.mean(spent))
-            for share in SHARES:
-                one[str(share)] = client.record(options.requests, rate=share * most)
+            one = Round(still=[still(client, options.requests // 2, groups)])
+            for share in turn.sample(SHARES, len(SHARES)):
+                # what the server can do follows from how long it is busy with one
+                most = options.speedup * 1e9 / float(np.mean(spent))
+                one.loads[share] = client.record(options.requests, rate=share * most)
+                one.still.append(still(client, options.requests // 2, groups))
+                alone = one.still[-1][:8]
+                spent = [*spent, *(seen.tokens_ns[-1] - seen.start_ns for seen in alone)][-120:]
             rounds.append(one)
             print(f"round {number + 1} of {options.rounds}: {most:.2f} requests/s are full load", file=sys.stderr)
     if options.keep:
-        Path(options.keep).write_text(
-            json.dumps({"rounds": rounds, "batching": bool(options.batching)}, default=asdict)
-        )
+        kept = [{"loads": list(one.loads.items()), "still": one.still} for one in rounds]
+        Path(options.keep).write_text(json.dumps({"rounds": kept, "batching": bool(options.batching)}, default=asdict))
     return compare(rounds, bool(options.batching), options.seeds)
 
 
 def again(options: argparse.Namespace) -> int:
     kept = json.loads(Path(options.file).read_text())
+
+    def seen(rows: list[dict[str, Any]]) -> list[Seen]:
+        return [Seen(one["start_ns"], one["n_prompt"], tuple(one["tokens_ns"])) for one in rows]
+
     rounds = [
-        {
-            name: [Seen(one["start_ns"], one["n_prompt"], tuple(one["tokens_ns"])) for one in each]
-            for name, each in row.items()
-        }
+        Round({share: seen(rows) for share, rows in row["loads"]}, [seen(rows) for rows in row["still"]])
         for row in kept["rounds"]
     ]
     return compare(rounds, kept["batching"], options.seeds)
 
 
-def apart(tapes: Sequence[Sequence[Seen]]) -> list[Seen]:
+def in_a_row(tapes: Sequence[Sequence[Seen]]) -> list[Seen]:
     """What several tapes saw, as if they had been recorded one after another: each begins at its own zero."""
     found: list[Seen] = []
     offset = 0
@@ -207,22 +233,26 @@ def apart(tapes: Sequence[Sequence[Seen]]) -> list[Seen]:
     return found
 
 
-def compare(rounds: list[dict[str, list[Seen]]], batching: bool, n_seeds: int) -> int:
+def compare(rounds: list[Round], batching: bool, n_seeds: int) -> int:
     scheduler = Scheduler("chunked", max_seqs=64) if batching else Scheduler("one-at-a-time")
-    still = [[row["alone"], row["pairs"]] for row in rounds]
-    around = [
-        calibrate(apart([each for row in still[max(0, i - 1) : i + 2] for each in row])) for i in range(len(rounds))
-    ]
-    print("calibrated apart, first round:", json.dumps(around[0].as_dict(), default=float))
-    worst = {"apart": 0.0, "within": 0.0}
-    for share in map(str, SHARES):
-        loads = [row[share] for row in rounds]
-        own = [calibrate(load) for load in loads] if not batching else None
+    sources: dict[str, Callable[[Round, float], list[Seen]]] = {
+        "apart": Round.around,
+        "elsewhere": Round.others,
+        "within": lambda one, share: one.loads[share],
+    }
+    if batching:  # what a prompt costs is known of those alone, and under load few are
+        sources = {"apart": Round.around}
+    first = calibrate(rounds[0].around(SHARES[0]))
+    print("calibrated apart, first round:", json.dumps(first.as_dict(), default=float))
+    worst = dict.fromkeys(sources, 0.0)
+    for share in SHARES:
+        loads = [one.loads[share] for one in rounds]
         real, halves = measured(loads), (measured(loads[::2]), measured(loads[1::2]))
-        told = {"apart": simulated(loads, around, scheduler, n_seeds)}
-        if own is not None:
-            told["within"] = simulated(loads, own, scheduler, n_seeds)
-        print(f"\nload {float(share):.0%}: {sum(map(len, loads))} requests")
+        told = {
+            how: simulated(loads, [calibrate(of(one, share)) for one in rounds], scheduler, n_seeds)
+            for how, of in sources.items()
+        }
+        print(f"\nload {share:.0%}: {sum(map(len, loads))} requests")
         for name, ms in real.items():
             line = f"  {name:9} measured {ms:9.2f} ms"
             for how, figures in told.items():
@@ -232,7 +262,7 @@ def compare(rounds: list[dict[str, list[Seen]]], batching: bool, n_seeds: int) -
             if halves[0].get(name) and halves[1].get(name):
                 line += f"  halves {halves[0][name] / halves[1][name]:.3f}"
             print(line)
-    print("\nfurthest apart:", ", ".join(f"{how} {value:.1%}" for how, value in worst.items()))
+    print("\nfurthest off:", ", ".join(f"{how} {value:.1%}" for how, value in worst.items()))
     return 0
 
 
@@ -288,7 +318,7 @@ def _p(spread: object) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    verbs = parser.add_subparsers(required=True)
+    verbs = parser.add_subparsers(help="mock, where none is given")
     one = verbs.add_parser("serve")
     one.add_argument("--transformers", default=os.environ.get("TOKENTAPE_SERVE", "build/serve-venv/bin/transformers"))
     one.add_argument("--rounds", type=int, default=12)
@@ -313,7 +343,7 @@ def main() -> int:
     two = verbs.add_parser("day")
     two.add_argument("trace")
     two.set_defaults(of=day)
-    options = parser.parse_args()
+    options = parser.parse_args(sys.argv[1:] or ["mock"])
     return int(options.of(options))
 
 

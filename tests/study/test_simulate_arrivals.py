@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 from tokentape.errors import UsageError
-from tokentape.study.simulate.arrivals import Arrivals, constant, gamma, poisson
-from tokentape.study.simulate.streams import Stream, parse_duration
+from tokentape.load.plan import Plan
+from tokentape.load.workload_files import read_workload
+from tokentape.load.workloads import Synthetic
+from tokentape.study.simulate.arrivals import Arrivals, constant, gamma, of_schedule, poisson
+from tokentape.study.simulate.streams import Stream
 from tokentape.study.simulate.traffic import read_azure, read_mooncake
+from tokentape.study.traffic.schedule import Schedule
 
+S = 1_000_000_000
 TRAFFIC = Path(os.environ.get("TOKENTAPE_MATERIAL", "../shared/material")) / "traffic"
 
 
@@ -55,8 +60,8 @@ def test_azure_times_are_exact_to_the_tenth_of_a_microsecond(tmp_path: Path) -> 
         "2023-11-16 18:15:46.6805901,1,2\n"
     )
     found = read_azure(file)
-    assert found.at_ns.tolist() == [0, 100, 4_314_579_000]
-    assert found.n_prompt.tolist() == [374, 1, 396] and found.n_output.tolist() == [44, 2, 109]
+    assert found.at_ns.tolist() == [0, 100, 4_314_579_000, 4_541_877_000]
+    assert found.n_prompt.tolist() == [374, 1, 396, 879] and found.n_output.tolist() == [44, 2, 109, 1]
 
 
 def test_mooncake(tmp_path: Path) -> None:
@@ -87,16 +92,9 @@ def test_at_rate_stretches_the_times_and_keeps_the_requests() -> None:
 
 
 def test_a_stream_as_asked_for() -> None:
-    assert len(Stream(rate=3, duration_ns=parse_duration("2m")).arrivals()) == 360
+    assert len(Stream("constant", rate=3, duration_ns=120 * S).arrivals()) == 360
     assert len(Stream(rate=3).arrivals()) == 1000
     assert Stream(rate=3).arrivals(rate=6).rate == pytest.approx(2 * Stream(rate=3).arrivals().rate, rel=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("text", "ns"), [("250ms", 250_000_000), ("90s", 90 * 10**9), ("1.5h", 5400 * 10**9), ("1d", 86_400 * 10**9)]
-)
-def test_durations(text: str, ns: int) -> None:
-    assert parse_duration(text) == ns
 
 
 @pytest.mark.parametrize(
@@ -112,18 +110,14 @@ def test_durations(text: str, ns: int) -> None:
         (lambda tmp: Arrivals([0], [0], [1]), "whose prompt has 0 tokens"),
         (lambda tmp: Arrivals([0], [1], [1, 2]), "1 times, 1 prompts, 2 answers"),
         (lambda tmp: Arrivals([], [], []), "0 times"),
-        (lambda tmp: Arrivals([0, 0], [1, 1], [1, 1]).at_rate(2), "all come at once"),
+        (lambda tmp: Arrivals([0, 0], [1, 1], [1, 1]).at_rate(2), "all requests come at once"),
         (lambda tmp: Stream(kind="azure").arrivals(), "no arrivals 'azure'"),
-        (lambda tmp: Stream(kind="poisson").arrivals(), "without a rate"),
-        (lambda tmp: parse_duration("5"), "--duration '5'"),
+        (lambda tmp: Stream(kind="poisson").arrivals(), "poisson arrivals without a rate"),
+        (lambda tmp: Stream(rate=1, duration_ns=1).arrivals(), "no request within the duration"),
+        (lambda tmp: Stream(rate=1e300, duration_ns=10**18).arrivals(), "more than 100,000,000 requests"),
+        (lambda tmp: of_schedule(Schedule("poisson", 1.0)), "more than 100,000,000 requests"),
+        (lambda tmp: poisson(1e-12, n=3), "3 requests over more than 146 years"),
         (lambda tmp: read_azure(tmp / "none.csv"), "cannot be read"),
-        (lambda tmp: read_azure(_file(tmp, "a,b\n1,2\n")), "lacks TIMESTAMP, ContextTokens, GeneratedTokens"),
-        (lambda tmp: read_azure(_file(tmp, "TIMESTAMP,ContextTokens,GeneratedTokens\nsoon,1,2\n")), "line 2 is no request"),
-        (lambda tmp: read_azure(_file(tmp, "TIMESTAMP,ContextTokens,GeneratedTokens\n")), "no request in"),
-        (lambda tmp: read_azure(_file(tmp, "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46\n")), "line 2"),
-        (lambda tmp: read_mooncake(_file(tmp, '{"timestamp": 1}\n')), "line 1 is no request"),
-        (lambda tmp: read_mooncake(_file(tmp, "[1]\n")), "line 1 is no request"),
-        (lambda tmp: read_mooncake(_file(tmp, "{\n")), "line 1 is no request"),
     ],
 )  # fmt: skip
 def test_what_is_no_stream(make: object, said: str, tmp_path: Path) -> None:
@@ -133,7 +127,26 @@ def test_what_is_no_stream(make: object, said: str, tmp_path: Path) -> None:
     assert raised.value.why and raised.value.fix
 
 
-def _file(folder: Path, text: str) -> Path:
-    path = folder / "trace.txt"
-    path.write_text(text)
-    return path
+@pytest.mark.parametrize("kind", ["poisson", "gamma", "constant"])
+@pytest.mark.parametrize("ends", [{"requests": 40}, {"duration_ns": 9 * S}, {"requests": 40, "duration_ns": 4 * S}])
+def test_generated_requests_are_those_that_a_load_sends(kind: str, ends: dict[str, int]) -> None:
+    shape = 0.5 if kind == "gamma" else 1.0
+    sent = Plan(rate=7.5, arrivals=kind, burstiness=shape, seed=11, **ends).schedule(Synthetic(8))
+    stream = Stream(kind, 7.5, ends.get("requests"), ends.get("duration_ns"), burstiness=shape, seed=11)
+    assert stream.arrivals().at_ns.tolist() == list(sent)
+
+
+@pytest.mark.parametrize("rate", [None, 0.5, 3.0, 40.0])
+@pytest.mark.parametrize("ends", [{}, {"requests": 20}, {"duration_ns": 5 * S}, {"requests": 9, "duration_ns": 6 * S}])
+def test_recorded_requests_are_those_that_a_load_sends_until_the_file_ends(
+    rate: float | None, ends: dict[str, int], tmp_path: Path
+) -> None:
+    file = tmp_path / "trace.jsonl"
+    moments = np.cumsum(np.random.default_rng(4).integers(0, 900, 60)).tolist()
+    rows = [{"timestamp": at, "input_length": 5 + i, "output_length": 1 + i % 7} for i, at in enumerate(moments)]
+    file.write_text("\n".join(json.dumps(row) for row in rows))
+    sent = list(Plan(rate=rate, arrivals="trace", **ends).schedule(read_workload(file)))
+    found = Stream(f"mooncake:{file}", rate, ends.get("requests"), ends.get("duration_ns")).arrivals()
+    assert found.at_ns.tolist()[: len(sent)] == sent
+    # only where a file has no more is it gone through again
+    assert len(found) == len(sent) or len(sent) == len(moments)

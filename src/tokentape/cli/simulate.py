@@ -138,13 +138,14 @@ def _rates(text: str | None) -> list[float]:
 
 
 def _stream(given: dict[str, Any], rates: list[float]) -> Stream:
-    from tokentape.study.simulate.streams import Stream, parse_duration
+    from tokentape.experiment.amounts import seconds
+    from tokentape.study.simulate.streams import Stream
 
     return Stream(
         kind=given["kind"],
         rate=rates[0] if rates else None,
         n=given["requests"],
-        duration_ns=None if given["duration"] is None else parse_duration(given["duration"]),
+        duration_ns=None if given["duration"] is None else round(seconds(given["duration"], "--duration") * 1e9),
         n_prompt=given["prompt_tokens"],
         n_output=given["output_tokens"],
         burstiness=given["burstiness"],

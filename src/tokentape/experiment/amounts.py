@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from tokentape.errors import UsageError
 
 __all__ = ["seconds", "share"]
+
+SECONDS = {"": 1.0, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0}
+"""Of a unit of time."""
 
 
 def share(given: str | float, name: str) -> float:
@@ -21,9 +25,15 @@ def share(given: str | float, name: str) -> float:
 
 
 def seconds(given: str | float, name: str, *, above_zero: bool = True) -> float:
-    """``"90s"``, ``"2m"``, ``"1h"`` or 90 in seconds; 0 only where it may be. Raises UsageError, with ``name``, for the rest."""
-    found = re.fullmatch(r"(\d*\.?\d+)\s*(s|m|min|h|)", str(given).strip().lower())
-    if found is None or (above_zero and float(found[1]) == 0):
+    """``"250ms"``, ``"90s"``, ``"2m"``, ``"1h"``, ``"1d"`` or 90 in seconds; 0 only where it may be.
+
+    Raises UsageError, with ``name``, for the rest.
+    """
+    found = re.fullmatch(r"(\d*\.?\d+)\s*(ms|s|m|min|h|d|)", str(given).strip().lower())
+    value = None if found is None else float(found[1]) * SECONDS[found[2]]
+    if value is None or not math.isfinite(value) or (above_zero and value == 0):
         least = ", above 0" if above_zero else ""
-        raise UsageError(f"{name} {given} is no time", why=f"it is a number of s, m or h{least}", fix=f"{name} 2m")
-    return float(found[1]) * {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}[found[2]]
+        raise UsageError(
+            f"{name} {given} is no time", why=f"it is a number of ms, s, m, h or d{least}", fix=f"{name} 2m"
+        )
+    return value

@@ -27,6 +27,8 @@ class _Choice:
     """Tokens that came with an id or a log-probability."""
     n_told: int = 0
     """Tokens that a running count told."""
+    n_left_out: int = 0
+    """Of those, the ones before a named token that no message had."""
     unnamed: bool = False
     untold: bool = False
     without_id: bool = False
@@ -46,14 +48,15 @@ class Arrived:
         """``exact``, ``counted`` or ``coarse``; None where nothing came.
 
         Exact: every token has an id or a log-probability of its own, as many as usage says where it came. Counted:
-        else, but a running count told the tokens of each message, or there are as many messages with text as tokens
-        and none without.
+        every message names its tokens, and usage or timings count others; or a running count told the tokens of each
+        message; or there are as many messages with text as tokens and none without.
         """
         said = [choice for choice in self.choices.values() if choice.n_with_text or choice.n_named or choice.n_told]
         if not said:
             return None
-        if not any(choice.unnamed for choice in said) and self.n_usage in (None, sum(c.n_named for c in said)):
-            return "exact"
+        if not any(choice.unnamed for choice in said):
+            told = self.n_usage in (None, sum(c.n_named for c in said)) and not any(c.n_left_out for c in said)
+            return "exact" if told else "counted"
         if not any(choice.untold for choice in said) and self.n_usage in (None, sum(c.n_told for c in said)):
             return "counted"
         if not any(choice.n_empty for choice in said) and self.n_usage == sum(c.n_with_text for c in said):
@@ -88,6 +91,8 @@ def _read(payload: Mapping[str, Any], found: Arrived) -> None:
         ids, n_named = choice.get("token_ids"), _n_named(choice)
         if (probs := choice.get("logprobs")) and ids is None:
             ids = [one["id"] for one in probs.get("content", []) if "id" in one] or None
+        if "timings" in payload and n_named is not None:
+            state.n_left_out += max(0, (_running(payload) or 0) - state.n_told - n_named)
         _note(state, texts, ids, n_named, _running(payload), silent=opens or choice.get("finish_reason") is not None)
         state.finish = choice.get("finish_reason") or state.finish
     running = _running(payload)
@@ -124,10 +129,8 @@ def _note(
         n_named = len(ids) if n_named is None else n_named
     elif has_text:
         state.without_id = True
-    if n_named is not None:
-        state.n_named += n_named
-    elif has_text or not silent:
-        state.unnamed = state.unnamed or has_text
+    state.n_named += n_named or 0
+    state.unnamed = state.unnamed or (has_text and not n_named)
     if n_running is not None:
         state.n_told = n_running
     elif has_text:

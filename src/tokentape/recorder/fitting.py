@@ -11,9 +11,30 @@ from tokentape.data.json_text import as_json
 from tokentape.data.request import Run
 from tokentape.errors import UsageError
 
-__all__ = ["fitting_exchange", "fitting_run", "is_fitting_piece"]
+__all__ = ["fitting_exchange", "fitting_run", "holds", "is_fitting_piece", "unicode_text", "words_of"]
 
 _MOST = 1 << 63
+
+
+def unicode_text(text: str) -> str:
+    """A text without lone surrogates, which no file can hold: U+FFFD stands for one."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def words_of(error: Exception) -> str:
+    """What an error says, on one line that a tape can hold; its type where it says nothing."""
+    return unicode_text(" ".join(str(error).split())) or type(error).__name__
+
+
+def holds(number: int) -> bool:
+    """Whether a tape can hold an integer: it has 64 bits."""
+    return -_MOST <= number < _MOST
 
 
 def fitting_exchange(one: Exchange) -> Exchange:
@@ -44,11 +65,11 @@ def is_fitting_piece(piece: tuple[Any, ...]) -> bool:
 
 def _fitting(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-8", "backslashreplace").decode()
+        return unicode_text(value)
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
-        return value if -_MOST <= value < _MOST else None
+        return value if holds(value) else None
     if isinstance(value, Mapping):
         return value if _is_json(dict(value)) else None
     return value

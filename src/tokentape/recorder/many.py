@@ -18,7 +18,7 @@ from tokentape.data.setting import Setting
 from tokentape.data.store import BegunRun, TapeWriter
 from tokentape.data.tape import Tape
 from tokentape.errors import RecordingError
-from tokentape.recorder.fitting import fitting_exchange, fitting_run, is_fitting_piece
+from tokentape.recorder.fitting import fitting_exchange, fitting_run, is_fitting_piece, words_of
 from tokentape.recorder.rows import RowMaker
 from tokentape.recorder.tick import LiveRun, Tick
 from tokentape.recorder.wordless import exchange_without_text, without_text
@@ -80,7 +80,7 @@ class ManyRuns:
         except RecordingError:
             raise
         except Exception as error:
-            refused.append(_words(error))
+            refused.append(words_of(error))
             begun, rows = self._begun(replace(live, run=fitting_run(run)))
         self._open[key] = _Open(begun.number, len(run.traces), rows, [], refused)
         return begun.number
@@ -113,7 +113,7 @@ class ManyRuns:
         except Exception as error:
             if passed is None:
                 raise
-            passed = _faulty(fitting_exchange(passed), [*one.refused, _words(error)], text=self._text)
+            passed = _faulty(fitting_exchange(passed), [*one.refused, words_of(error)], text=self._text)
             self._writer.end(one.number, reasons, exchange=passed)
         self._ended.append(one.number)
         return passed
@@ -166,7 +166,7 @@ class ManyRuns:
                 raise
             except Exception as error:
                 one.rows.back_to(before)
-                one.refused.append(_words(error))
+                one.refused.append(words_of(error))
                 one.cut = True
                 return
 
@@ -193,12 +193,6 @@ class ManyRuns:
     ) -> None:
         if self._tape is None:
             self.close("partial" if error is not None else None)
-
-
-def _words(error: Exception) -> str:
-    """What an error says, in a form that a tape can hold."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _faulty(passed: Exchange | None, refused: Sequence[str], *, text: bool) -> Exchange | None:

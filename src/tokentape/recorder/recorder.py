@@ -27,7 +27,7 @@ from tokentape.data.tape import Tape, open_tape
 from tokentape.errors import RecordingError, TokentapeError
 from tokentape.recorder.progress import Progress
 from tokentape.recorder.rows import RowMaker
-from tokentape.recorder.tick import LiveRun, Probe, Tick
+from tokentape.recorder.tick import LiveRun, Probe, Tick, needs_of
 from tokentape.recorder.wordless import exchange_without_text, without_reasons, without_text
 
 __all__ = ["Recorder"]
@@ -98,7 +98,7 @@ class Recorder:
         observer: Callable[[Progress], None] | None = None,
         writer: TapeWriter | None = None,
     ) -> None:
-        self.needs: frozenset[str] = frozenset().union(*(probe.needs for probe in probes))
+        self.needs = needs_of(probes)
         self.probes = tuple(probes)
         self._at_every_tick = any(probe.every_tick for probe in probes)
         self._clock = clock

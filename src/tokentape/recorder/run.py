@@ -6,17 +6,17 @@ import contextlib
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from tokentape.data.request import Request
 from tokentape.data.tape import Tape
-from tokentape.errors import PromptError
+from tokentape.errors import PromptError, TokentapeError
 from tokentape.recorder.probes import tier
 from tokentape.recorder.progress import Progress
 from tokentape.recorder.recorder import Recorder
-from tokentape.recorder.tick import LiveRun, Probe, Source
+from tokentape.recorder.tick import LiveRun, Probe, Source, needs_of
 
-__all__ = ["drive", "record"]
+__all__ = ["Kept", "drive", "drive_scraped", "record", "recorder_of"]
 
 Prompt = str | Sequence[int] | Sequence[str] | Sequence[Sequence[int]]
 
@@ -48,24 +48,46 @@ def record(
     """
     request = Request(prompts=_prompts(prompt), options=options, seed=seed)
     probes = tier(probe, candidates) if isinstance(probe, str) else list(probe)
-    needs: frozenset[str] = frozenset().union(*(probe.needs for probe in probes))
-    live = source.start(request, needs)  # refuses what it cannot do before a file is made
-    recorder = Recorder(
-        path,
-        source.setting(),
-        probes,
-        source.clock,
-        origin=live.start,
-        notes=notes,
-        overwrite=overwrite,
-        text=text,
-        observer=observer,
-    )
+    live = source.start(request, needs_of(probes))  # refuses what it cannot do before a file is made
+    recorder = recorder_of(source, live, probes, path, overwrite=overwrite, text=text, notes=notes, observer=observer)
     with recorder:
-        drive(recorder, live)
-        if live.scrapes is not None:
-            recorder.writer.add_scrapes(live.scrapes(live.start))
+        drive_scraped(recorder, live, live.start)
     return recorder.tape
+
+
+class Kept(TypedDict, total=False):
+    """What is kept of a recording: parameters of :func:`record`."""
+
+    overwrite: bool
+    text: bool
+    notes: Mapping[str, Any] | None
+    observer: Callable[[Progress], None] | None
+
+
+def recorder_of(
+    source: Source, live: LiveRun, probes: Sequence[Probe], path: str | Path | None, **kept: Unpack[Kept]
+) -> Recorder:
+    """What records the runs of a source; the time of its tape begins when the first of them, ``live``, was handed over."""
+    return Recorder(path, source.setting(), probes, source.clock, origin=live.start, **kept)
+
+
+def drive_scraped(recorder: Recorder, live: LiveRun, origin: Any) -> None:
+    """As :func:`drive`, and keep what a server says of itself before and after, also where it breaks off its answer.
+
+    ``origin`` is the mark at which the time of the tape begins.
+    """
+    try:
+        drive(recorder, live)
+    except TokentapeError:
+        with contextlib.suppress(TokentapeError):  # the error under way is the one to tell
+            _keep_scrapes(recorder, live, origin)
+        raise
+    _keep_scrapes(recorder, live, origin)
+
+
+def _keep_scrapes(recorder: Recorder, live: LiveRun, origin: Any) -> None:
+    if live.scrapes is not None:
+        recorder.writer.add_scrapes(live.scrapes(origin))
 
 
 def drive(recorder: Recorder, live: LiveRun, each: Callable[[], object] = bool) -> None:

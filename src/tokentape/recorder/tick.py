@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tokentape.data.request import Request, Run
     from tokentape.data.setting import Setting
 
-__all__ = ["LiveRun", "Probe", "Said", "Source", "Speller", "Stage", "Tick"]
+__all__ = ["LiveRun", "Probe", "Said", "Source", "Speller", "Stage", "Tick", "needs_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +222,8 @@ class Probe(Protocol):
 
     def end(self) -> None:
         """The run is over; release what was taken in ``begin``."""
+
+
+def needs_of(probes: Iterable[Probe]) -> frozenset[str]:
+    """What a source must put into its ticks for the probes."""
+    return frozenset().union(*(probe.needs for probe in probes))

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from tokentape.data.request import Request
 from tokentape.data.tape import Tape
 from tokentape.errors import TokentapeError
 from tokentape.recorder.probes import tier
-from tokentape.recorder.progress import Progress
-from tokentape.recorder.recorder import Recorder
-from tokentape.recorder.run import drive
+from tokentape.recorder.run import Kept, drive_scraped, recorder_of
+from tokentape.recorder.tick import LiveRun, Probe, needs_of
 from tokentape.sources.endpoint.failures import may_go_better, wait_s
 from tokentape.sources.endpoint.flight import Flight
 from tokentape.sources.endpoint.source import EndpointSource
@@ -34,54 +33,42 @@ def record_again(
     path: str | Path | None = None,
     probe: str = "distribution",
     candidates: int = 5,
-    overwrite: bool = False,
-    text: bool = True,
-    notes: Mapping[str, Any] | None = None,
-    observer: Callable[[Progress], None] | None = None,
     pause: Callable[[float], None] = time.sleep,
+    **kept: Unpack[Kept],
 ) -> Tape:
     """Record a request as :func:`~tokentape.recorder.run.record` does, with up to so many ``retries``.
 
-    The tape has every attempt, also those that were answered with nothing but an error. Raises what the last one met.
+    The tape has every attempt, also those that were answered with nothing but an error, and what the server said of itself before
+    and after each. Raises what the last one met.
     """
     probes = tier(probe, candidates)
-    needs: frozenset[str] = frozenset().union(*(probe.needs for probe in probes))
-    recorder: Recorder | None = None
-    with contextlib.ExitStack() as stack:
-        for attempt in range(1, retries + 2):
-            live, flight = source.launched(request, needs)
-            live.exchange = _numbered(flight, attempt)
-            if recorder is None:
-                recorder = Recorder(
-                    path,
-                    source.setting(),
-                    probes,
-                    source.clock,
-                    origin=live.start,
-                    notes=notes,
-                    overwrite=overwrite,
-                    text=text,
-                    observer=observer,
-                )
-                stack.enter_context(recorder)
+    live, flight = _launched(source, request, probes, 1)
+    recorder, origin = recorder_of(source, live, probes, path, **kept), live.start
+    with recorder:
+        for attempt in itertools.count(1):
+            if attempt > 1:
+                live, flight = _launched(source, request, probes, attempt)
             try:
-                drive(recorder, live)
+                drive_scraped(recorder, live, origin)
             except TokentapeError:
                 again = attempt <= retries and may_go_better(flight.fault, flight.status)
                 recorder.end(flight.finish_reasons(), repeated=again)
                 if not again:
                     raise
                 pause(_pause_s(flight, attempt))
-                continue
-            break
-    assert recorder is not None
+            else:
+                break
     return recorder.tape
 
 
-def _numbered(flight: Flight, attempt: int) -> Callable[[Any], Any]:
-    """What passed, with the number of the attempt and the run that it repeats."""
+def _launched(
+    source: EndpointSource, request: Request, probes: Sequence[Probe], attempt: int
+) -> tuple[LiveRun, Flight]:
+    """The request on its way; what passed will have the number of the attempt, and the run that it repeats."""
+    live, flight = source.launched(request, needs_of(probes))
     before = attempt - 2 if attempt > 1 else None
-    return lambda origin: replace(flight.exchange(origin), attempt=attempt, retry_of=before)
+    live.exchange = lambda origin: replace(flight.exchange(origin), attempt=attempt, retry_of=before)
+    return live, flight
 
 
 def _pause_s(flight: Flight, attempt: int) -> float:

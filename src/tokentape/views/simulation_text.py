@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -188,7 +189,11 @@ def _labelled(key: str, text: str, screen: Screen) -> str:
 
 
 def _ms(ns: float | None) -> str:
-    return ABSENT if ns is None else f"{ns / 1e6:,.3f}"
+    """Three decimals; of less than a millisecond three significant digits."""
+    if ns is None:
+        return ABSENT
+    ms = ns / 1e6
+    return f"{ms:,.3f}" if not 0 < abs(ms) < 1 else f"{ms:.{2 - math.floor(math.log10(abs(ms)))}f}"
 
 
 def _few(value: float | None) -> str:

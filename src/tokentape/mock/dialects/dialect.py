@@ -1,4 +1,4 @@
-"""What a dialect decides, and what all dialects share: log-probabilities in two styles, usage, tool calls."""
+"""What a dialect decides; what several of them have alike is in :mod:`tokentape.mock.dialects.parts`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Any, ClassVar
 from tokentape.mock.asked import CHAT, Asked, Refused
 from tokentape.mock.script import Script
 from tokentape.mock.telling import Chunk, finish_of, n_tokens_of
-from tokentape.mock.vocabulary import Token, decoded, spelling
 
-__all__ = ["Dialect", "Message", "Reply", "chat_logprobs", "legacy_logprobs", "tool_calls", "usage"]
+__all__ = ["Dialect", "Json", "Message", "Reply"]
 
 Json = dict[str, Any]
 
@@ -118,114 +117,3 @@ class Dialect:
     def extra_head(self, request_id: str | None) -> list[tuple[str, str]]:
         """Header fields beside those that every answer has."""
         return []
-
-
-def usage(reply: Reply, n_completion: int) -> dict[str, int]:
-    """Tokens of the prompt, of the answer, and of both."""
-    return {
-        "prompt_tokens": reply.n_prompt,
-        "total_tokens": reply.n_prompt + n_completion,
-        "completion_tokens": n_completion,
-    }
-
-
-def readable(data: bytes) -> str:
-    """The text of one token alone: what is no whole character becomes U+FFFD."""
-    return data.decode("utf-8", "replace")
-
-
-def _named(token_id: int, data: bytes, as_id: bool) -> str:
-    return f"token_id:{token_id}" if as_id else readable(data)
-
-
-def legacy_logprobs(reply: Reply, chunk: Chunk, *, chosen_first: bool, offsets: bool) -> Json:
-    """Log-probabilities as ``/v1/completions`` has them: four lists, one entry a token.
-
-    With ``chosen_first`` the token itself is the first of its candidates, beside the ``n_top`` likeliest. Without
-    ``offsets`` they are -1.
-    """
-    as_ids, n_top = reply.asked.tokens_as_ids, reply.asked.n_top or 0
-    found: Json = {"text_offset": [], "token_logprobs": [], "tokens": [], "top_logprobs": []}
-    offset = chunk.n_characters
-    for token, text in zip(chunk.tokens, chunk.texts, strict=True):
-        name = _named(token.id, token.data, as_ids)
-        found["text_offset"].append(offset if offsets else -1)
-        found["token_logprobs"].append(token.logprob)
-        found["tokens"].append(name)
-        top = {name: token.logprob} if chosen_first else {}
-        for other, logprob in token.candidates(n_top):
-            top.setdefault(_named(other, _data(token, other), as_ids), logprob)
-        found["top_logprobs"].append(top)
-        offset += len(text)
-    return found
-
-
-def chat_logprobs(reply: Reply, tokens: Sequence[Token], *, true_bytes: bool) -> Json:
-    """Log-probabilities as the chat has them: an entry a token, with its bytes.
-
-    Without ``true_bytes`` they are those of the readable text, so U+FFFD for a part of a character: as vLLM and
-    SGLang have it.
-    """
-    as_ids, n_top = reply.asked.tokens_as_ids, reply.asked.n_top or 0
-
-    def entry(token_id: int, data: bytes, logprob: float) -> Json:
-        shown = data if true_bytes else readable(data).encode()
-        return {"token": _named(token_id, data, as_ids), "logprob": logprob, "bytes": list(shown)}
-
-    content = []
-    for token in tokens:
-        top = [entry(other, _data(token, other), logprob) for other, logprob in token.candidates(n_top)]
-        content.append({**entry(token.id, token.data, token.logprob), "top_logprobs": top})
-    return {"content": content}
-
-
-def _data(token: Token, token_id: int) -> bytes:
-    return token.data if token_id == token.id else spelling(token_id)
-
-
-def tool_calls(reply: Reply, chunk: Chunk) -> list[Json]:
-    """The part of a tool call that a chunk has; its first part has the name."""
-    if not chunk.first_of_channel:
-        return [{"index": 0, "function": {"arguments": chunk.text}}]
-    function = {"name": reply.script.tool, "arguments": chunk.text}
-    return [{"id": f"call_{reply.id[-8:]}_{chunk.choice}", "type": "function", "index": 0, "function": function}]
-
-
-def by_choice(reply: Reply, chunks: Sequence[Chunk]) -> list[list[Chunk]]:
-    """The chunks of each choice."""
-    return [[chunk for chunk in chunks if chunk.choice == choice] for choice in range(reply.asked.n)]
-
-
-def text_of(chunks: Sequence[Chunk], channel: str | None = None) -> str:
-    """The text of a choice, or of one channel of it."""
-    return "".join(chunk.text for chunk in chunks if channel is None or chunk.channel == channel)
-
-
-def message_of(reply: Reply, chunks: Sequence[Chunk], reasoning: str) -> Json:
-    """The message of a choice in an answer of one piece; its reasoning stands in the field ``reasoning``."""
-    message: Json = {"role": "assistant", "content": text_of(chunks, "text")}
-    if thought := text_of(chunks, "reasoning"):
-        message[reasoning] = thought
-    if call := text_of(chunks, "tool_call"):
-        function = {"name": reply.script.tool, "arguments": call}
-        message["tool_calls"] = [
-            {"id": f"call_{reply.id[-8:]}_{chunks[0].choice}", "type": "function", "function": function}
-        ]
-    return message
-
-
-def all_tokens(chunks: Sequence[Chunk]) -> list[Token]:
-    """The tokens of a choice."""
-    return [token for chunk in chunks for token in chunk.tokens]
-
-
-def together(chunks: Sequence[Chunk]) -> Chunk:
-    """All of a choice as one chunk."""
-    tokens = tuple(all_tokens(chunks))
-    texts = tuple(text for chunk in chunks for text in chunk.texts)
-    return Chunk(0.0, chunks[0].choice, tokens, texts, "text", 0, 0, True, True, True)
-
-
-def prompt_text(reply: Reply) -> str:
-    """The prompt as far as its ids have a spelling."""
-    return decoded([spelling(token_id) for token_id in reply.asked.prompt])

@@ -12,20 +12,10 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from tokentape.mock.asked import CHAT, COMPLETIONS, NATIVE
-from tokentape.mock.dialects.dialect import (
-    Dialect,
-    Json,
-    Message,
-    Reply,
-    all_tokens,
-    by_choice,
-    message_of,
-    prompt_text,
-    text_of,
-    usage,
-)
+from tokentape.mock.dialects import parts
+from tokentape.mock.dialects.dialect import Dialect, Json, Message, Reply
 from tokentape.mock.telling import Chunk
-from tokentape.mock.vocabulary import Token, spelling
+from tokentape.mock.vocabulary import Token
 
 __all__ = ["LlamaCpp"]
 
@@ -118,26 +108,26 @@ class LlamaCpp(Dialect):
 
     def whole(self, reply: Reply, chunks: Sequence[Chunk]) -> Json:
         choices, probs = [], []
-        for number, said in enumerate(by_choice(reply, chunks)):
+        for number, said in enumerate(parts.by_choice(reply, chunks)):
             shown = [
                 _Shown(token, text) for chunk in said for token, text in zip(chunk.tokens, chunk.texts, strict=True)
             ]
             probs = [] if reply.asked.n_top is None else [one.entry(reply.asked.n_top) for one in shown]
             logprobs = {"content": probs} if probs else None
             if reply.asked.chat:
-                message = message_of(reply, said, "reasoning_content")
+                message = parts.message_of(reply, said, "reasoning_content")
                 choice: Json = {"finish_reason": reply.finish, "index": number, "message": message}
                 choices.append(choice if logprobs is None else {**choice, "logprobs": logprobs})
             else:
-                choice = {"text": text_of(said), "index": number, "logprobs": logprobs}
+                choice = {"text": parts.text_of(said), "index": number, "logprobs": logprobs}
                 choices.append({**choice, "finish_reason": reply.finish})
         timings = self._timings(reply, reply.n_tokens)
         if reply.asked.route == NATIVE:
-            first = by_choice(reply, chunks)[0]
-            ids = [token.id for token in all_tokens(first)]
+            first = parts.by_choice(reply, chunks)[0]
+            ids = [token.id for token in parts.all_tokens(first)]
             native = {
                 "index": 0,
-                "content": text_of(first),
+                "content": parts.text_of(first),
                 "tokens": ids,
                 "id_slot": 0,
                 "stop": True,
@@ -149,7 +139,7 @@ class LlamaCpp(Dialect):
             "created": reply.created,
             "model": reply.model,
             "system_fingerprint": _BUILD,
-            "object": "chat.completion" if reply.asked.chat else "text_completion",
+            "object": parts.object_name(reply, whole=True),
             "usage": self._usage(reply),
             "id": f"chatcmpl-{reply.id}",
             "timings": timings,
@@ -179,7 +169,7 @@ class LlamaCpp(Dialect):
             "tokens_predicted": reply.n_tokens,
             "tokens_evaluated": reply.n_prompt,
             "generation_settings": {"n_predict": -1 if reply.asked.max_tokens is None else reply.asked.max_tokens},
-            "prompt": prompt_text(reply),
+            "prompt": parts.prompt_text(reply),
             "has_new_line": False,
             "truncated": False,
             "stop_type": "limit" if reply.finish == "length" else "eos",
@@ -188,7 +178,7 @@ class LlamaCpp(Dialect):
         }
 
     def _usage(self, reply: Reply) -> Json:
-        total = usage(reply, reply.n_tokens)
+        total = parts.usage(reply, reply.n_tokens)
         counts = {name: total[name] for name in ("completion_tokens", "prompt_tokens", "total_tokens")}
         return {**counts, "prompt_tokens_details": {"cached_tokens": reply.script.n_cached or 0}}
 
@@ -251,5 +241,5 @@ class _Shown:
         return {**own, "top_logprobs": top}
 
     def _one(self, token_id: int, logprob: float) -> Json:
-        data = self.token.data if token_id == self.token.id else spelling(token_id)
+        data = parts.data_of(self.token, token_id)
         return {"id": token_id, "token": data.decode("utf-8", "ignore"), "bytes": list(data), "logprob": logprob}

@@ -11,21 +11,8 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
-from tokentape.mock.dialects.dialect import (
-    Dialect,
-    Json,
-    Message,
-    Reply,
-    all_tokens,
-    by_choice,
-    chat_logprobs,
-    legacy_logprobs,
-    message_of,
-    text_of,
-    together,
-    tool_calls,
-    usage,
-)
+from tokentape.mock.dialects import parts
+from tokentape.mock.dialects.dialect import Dialect, Json, Message, Reply
 from tokentape.mock.telling import Chunk
 
 __all__ = ["Sglang"]
@@ -48,9 +35,9 @@ class Sglang(Dialect):
         choice: Json = {
             "index": chunk.choice,
             "text": chunk.text,
-            "logprobs": None
-            if asked.n_top is None or not chunk.tokens
-            else legacy_logprobs(reply, chunk, chosen_first=False, offsets=False),
+            "logprobs": parts.legacy_logprobs(reply, chunk, chosen_first=False, offsets=False)
+            if chunk.tokens
+            else None,
             "finish_reason": reply.finish if chunk.last else None,
             "matched_stop": None,
         }
@@ -71,10 +58,8 @@ class Sglang(Dialect):
         if chunk.channel == "reasoning":
             delta = {"reasoning_content": chunk.text}
         elif chunk.channel == "tool_call":
-            delta = {"content": None, "tool_calls": tool_calls(reply, chunk)}
-        logprobs = (
-            None if asked.n_top is None or not chunk.tokens else chat_logprobs(reply, chunk.tokens, true_bytes=False)
-        )
+            delta = {"content": None, "tool_calls": parts.tool_calls(reply, chunk)}
+        logprobs = parts.chat_logprobs(reply, chunk.tokens, true_bytes=False) if chunk.tokens else None
         payload = self._part(reply, chunk.choice, delta, logprobs=logprobs)
         if asked.continuous_usage:
             payload["usage"] = self._usage(reply, chunk.n_after)
@@ -93,8 +78,9 @@ class Sglang(Dialect):
     def end(self, reply: Reply) -> list[Message]:
         ends: list[Message] = []
         if reply.asked.chat:
-            parts = ((n, self._part(reply, n, {}, finish_reason=reply.finish)) for n in range(reply.asked.n))
-            ends += [Message(part, "finish", choice=n) for n, part in parts]
+            for number in range(reply.asked.n):
+                part = self._part(reply, number, {}, finish_reason=reply.finish)
+                ends.append(Message(part, "finish", choice=number))
         if reply.asked.usage:
             total = self._usage(reply, reply.n_tokens * reply.asked.n)
             if not reply.asked.chat:
@@ -105,25 +91,23 @@ class Sglang(Dialect):
     def whole(self, reply: Reply, chunks: Sequence[Chunk]) -> Json:
         asked = reply.asked
         choices = []
-        for number, said in enumerate(by_choice(reply, chunks)):
+        for number, said in enumerate(parts.by_choice(reply, chunks)):
             choice: Json = {"index": number}
             if asked.chat:
                 message = {
                     "reasoning_content": None,
                     "tool_calls": None,
-                    **message_of(reply, said, "reasoning_content"),
+                    **parts.message_of(reply, said, "reasoning_content"),
                 }
-                probs = None if asked.n_top is None else chat_logprobs(reply, all_tokens(said), true_bytes=False)
+                probs = parts.chat_logprobs(reply, parts.all_tokens(said), true_bytes=False)
                 choice |= {"message": message, "logprobs": probs}
             else:
-                whole = together(said)
-                probs = (
-                    None if asked.n_top is None else legacy_logprobs(reply, whole, chosen_first=False, offsets=False)
-                )
-                choice |= {"text": text_of(said), "logprobs": probs}
+                whole = parts.together(said)
+                probs = parts.legacy_logprobs(reply, whole, chosen_first=False, offsets=False)
+                choice |= {"text": parts.text_of(said), "logprobs": probs}
             choice |= {"finish_reason": reply.finish, "matched_stop": None}
             if asked.ids and not asked.chat:
-                choice["token_ids"] = [token.id for token in all_tokens(said)]
+                choice["token_ids"] = [token.id for token in parts.all_tokens(said)]
                 choice["prompt_token_ids"] = list(asked.prompt)
             choices.append(choice)
         total = self._usage(reply, reply.n_tokens * asked.n)
@@ -151,12 +135,15 @@ class Sglang(Dialect):
         n_reasoning = sum(b.n_tokens for b in reply.script.beats if b.channel == "reasoning")
         details = None if reply.script.n_cached is None else {"cached_tokens": reply.script.n_cached}
         return {
-            **usage(reply, n),
+            **parts.usage(reply, n),
             "prompt_tokens_details": details,
             "reasoning_tokens": min(n, n_reasoning * reply.asked.n) if reply.asked.chat else 0,
         }
 
     def _head(self, reply: Reply, *, whole: bool = False) -> Json:
-        chat = reply.asked.chat
-        kind = ("chat.completion" if whole else "chat.completion.chunk") if chat else "text_completion"
-        return {"id": reply.id, "object": kind, "created": reply.created, "model": reply.model}
+        return {
+            "id": reply.id,
+            "object": parts.object_name(reply, whole=whole),
+            "created": reply.created,
+            "model": reply.model,
+        }

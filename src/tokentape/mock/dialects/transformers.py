@@ -14,7 +14,8 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from tokentape.mock.asked import CHAT, COMPLETIONS, Asked, Refused
-from tokentape.mock.dialects.dialect import Dialect, Json, Message, Reply, by_choice, message_of, text_of, usage
+from tokentape.mock.dialects import parts
+from tokentape.mock.dialects.dialect import Dialect, Json, Message, Reply
 from tokentape.mock.telling import Chunk
 
 __all__ = ["Transformers"]
@@ -89,14 +90,14 @@ class Transformers(Dialect):
         return [Message({**part, "usage": total}, "finish", choice=0)]
 
     def whole(self, reply: Reply, chunks: Sequence[Chunk]) -> Json:
-        said = by_choice(reply, chunks)[0]
+        said = parts.by_choice(reply, chunks)[0]
         if reply.asked.chat:
-            message = message_of(reply, said, "reasoning_content")
+            message = parts.message_of(reply, said, "reasoning_content")
             message = {"content": message.pop("content"), **message}
             choice: Json = {"finish_reason": reply.finish, "index": 0, "message": message}
             head = {"created": reply.created, "model": reply.model, "object": "chat.completion"}
         else:
-            choice = {"finish_reason": reply.finish, "index": 0, "text": text_of(said)}
+            choice = {"finish_reason": reply.finish, "index": 0, "text": parts.text_of(said)}
             head = {"created": reply.created, "model": reply.model, "object": "text_completion"}
         return {"id": reply.id, "choices": [choice], **head, "usage": self._usage(reply)}
 
@@ -110,7 +111,7 @@ class Transformers(Dialect):
         return [] if request_id is None else [("x-request-id", request_id)]
 
     def _usage(self, reply: Reply) -> Json:
-        total = usage(reply, reply.n_tokens)
+        total = parts.usage(reply, reply.n_tokens)
         return {name: total[name] for name in ("completion_tokens", "prompt_tokens", "total_tokens")}
 
     def _completion_part(self, reply: Reply, choice: Json) -> Json:

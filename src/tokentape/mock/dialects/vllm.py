@@ -10,22 +10,9 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from tokentape.mock.asked import CHAT, Refused
-from tokentape.mock.dialects.dialect import (
-    Dialect,
-    Json,
-    Message,
-    Reply,
-    all_tokens,
-    by_choice,
-    chat_logprobs,
-    legacy_logprobs,
-    message_of,
-    text_of,
-    together,
-    tool_calls,
-    usage,
-)
+from tokentape.mock.asked import Refused
+from tokentape.mock.dialects import parts
+from tokentape.mock.dialects.dialect import Dialect, Json, Message, Reply
 from tokentape.mock.telling import Chunk
 
 __all__ = ["Vllm"]
@@ -57,7 +44,7 @@ class Vllm(Dialect):
         choice = {
             "index": chunk.choice,
             "text": chunk.text,
-            "logprobs": None if asked.n_top is None else legacy_logprobs(reply, chunk, chosen_first=True, offsets=True),
+            "logprobs": parts.legacy_logprobs(reply, chunk, chosen_first=True, offsets=True),
             "finish_reason": reply.finish if chunk.last else None,
             "stop_reason": None,
             "prompt_token_ids": list(asked.prompt) if asked.ids and chunk.first else None,
@@ -65,7 +52,7 @@ class Vllm(Dialect):
         }
         payload = {**self._head(reply), "choices": [choice]}
         if asked.continuous_usage:
-            payload["usage"] = usage(reply, chunk.n_after)
+            payload["usage"] = parts.usage(reply, chunk.n_after)
         return Message(payload, "text", choice=chunk.choice, n_tokens=len(chunk.tokens))
 
     def _role(self, reply: Reply, number: int) -> Message:
@@ -73,7 +60,7 @@ class Vllm(Dialect):
         choice = {"index": number, "delta": delta, "logprobs": None, "finish_reason": None}
         payload = {**self._head(reply), "choices": [choice]}
         if reply.asked.continuous_usage:
-            payload["usage"] = usage(reply, 0)
+            payload["usage"] = parts.usage(reply, 0)
         payload["prompt_token_ids"] = list(reply.asked.prompt) if reply.asked.ids else None
         return Message(payload, "role", choice=number)
 
@@ -83,11 +70,11 @@ class Vllm(Dialect):
         if chunk.channel == "reasoning":
             delta = {"reasoning": chunk.text}
         elif chunk.channel == "tool_call":
-            delta = {"tool_calls": tool_calls(reply, chunk)}
+            delta = {"tool_calls": parts.tool_calls(reply, chunk)}
         choice: Json = {
             "index": chunk.choice,
             "delta": delta,
-            "logprobs": None if asked.n_top is None else chat_logprobs(reply, chunk.tokens, true_bytes=False),
+            "logprobs": parts.chat_logprobs(reply, chunk.tokens, true_bytes=False),
             "finish_reason": reply.finish if chunk.last else None,
         }
         if chunk.last:
@@ -95,7 +82,7 @@ class Vllm(Dialect):
         choice["token_ids"] = [token.id for token in chunk.tokens] if asked.ids else None
         payload = {**self._head(reply), "choices": [choice]}
         if asked.continuous_usage:
-            payload["usage"] = usage(reply, chunk.n_after)
+            payload["usage"] = parts.usage(reply, chunk.n_after)
         return Message(payload, "text", choice=chunk.choice, n_tokens=len(chunk.tokens))
 
     def end(self, reply: Reply) -> list[Message]:
@@ -106,17 +93,17 @@ class Vllm(Dialect):
     def whole(self, reply: Reply, chunks: Sequence[Chunk]) -> Json:
         asked = reply.asked
         choices = []
-        for number, said in enumerate(by_choice(reply, chunks)):
-            ids = [token.id for token in all_tokens(said)] if asked.ids else None
+        for number, said in enumerate(parts.by_choice(reply, chunks)):
+            ids = [token.id for token in parts.all_tokens(said)] if asked.ids else None
             choice: Json = {"index": number}
             if asked.chat:
-                message = message_of(reply, said, "reasoning")
-                probs = None if asked.n_top is None else chat_logprobs(reply, all_tokens(said), true_bytes=False)
+                message = parts.message_of(reply, said, "reasoning")
+                probs = parts.chat_logprobs(reply, parts.all_tokens(said), true_bytes=False)
                 choice |= {"message": message, "logprobs": probs}
             else:
-                whole = together(said)
-                probs = None if asked.n_top is None else legacy_logprobs(reply, whole, chosen_first=True, offsets=True)
-                choice |= {"text": text_of(said), "logprobs": probs}
+                whole = parts.together(said)
+                probs = parts.legacy_logprobs(reply, whole, chosen_first=True, offsets=True)
+                choice |= {"text": parts.text_of(said), "logprobs": probs}
             choice |= {"finish_reason": reply.finish, "stop_reason": None}
             if not asked.chat:
                 choice["prompt_token_ids"] = list(asked.prompt) if asked.ids else None
@@ -137,17 +124,16 @@ class Vllm(Dialect):
         return {"object": "list", "data": [{**card, "max_model_len": 32768, "permission": []}]}
 
     def _usage(self, reply: Reply) -> Json:
-        found: Json = dict(usage(reply, reply.n_tokens * reply.asked.n))
+        found: Json = dict(parts.usage(reply, reply.n_tokens * reply.asked.n))
         if reply.script.n_cached is not None:
             found["prompt_tokens_details"] = {"cached_tokens": reply.script.n_cached}
         return found
 
     def _head(self, reply: Reply, *, whole: bool = False) -> Json:
-        chat = reply.asked.route == CHAT
-        kind = ("chat.completion" if whole else "chat.completion.chunk") if chat else "text_completion"
+        chat = reply.asked.chat
         return {
             "id": f"{'chatcmpl' if chat else 'cmpl'}-{reply.id}",
-            "object": kind,
+            "object": parts.object_name(reply, whole=whole),
             "created": reply.created,
             "model": reply.model,
         }

@@ -13,11 +13,12 @@ import numpy.typing as npt
 
 from tokentape.errors import StudyError, UsageError
 from tokentape.study.answers import answers
+from tokentape.study.traffic.schedule import LAST_NS, Schedule, expected, scaled
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
 
-__all__ = ["Arrivals", "Lengths", "constant", "gamma", "of_tape", "poisson"]
+__all__ = ["Arrivals", "Lengths", "constant", "gamma", "of_schedule", "of_tape", "poisson"]
 
 Ints = npt.NDArray[np.int64]
 Lengths = int | Sequence[int] | Callable[[np.random.Generator, int], Ints] | str
@@ -26,7 +27,7 @@ Lengths = int | Sequence[int] | Callable[[np.random.Generator, int], Ints] | str
 
 DAY_NS = 24 * 3600 * 1_000_000_000
 YEAR_NS = 365.25 * DAY_NS
-LONGEST_NS = 2.0**61
+MOST_REQUESTS = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -74,15 +75,14 @@ class Arrivals:
         """Requests a second, None where all come at once."""
         return (len(self) - 1) * 1e9 / self.span_ns if self.span_ns > 0 else None
 
-    def at_rate(self, rate: float) -> Arrivals:
-        """The same requests with all times between them stretched or shrunk to ``rate`` requests a second."""
-        _check_rate(rate)
-        if self.rate is None:
-            raise UsageError(
-                "these requests all come at once", why="they have no rate to change", fix="--arrivals poisson"
-            )
-        times = (self.at_ns - self.at_ns[0]) * (self.rate / rate)
-        return replace(self, at_ns=np.rint(times).astype(np.int64))
+    def at_rate(self, rate: float, *, duration_ns: int | None = None, n: int | None = None) -> Arrivals:
+        """The same requests with all times between them stretched or shrunk to ``rate`` requests a second.
+
+        Of a duration or a number, as in a load: the part of them that it takes, laid over its time exactly.
+        """
+        times = scaled(self.at_ns.tolist(), rate=rate, duration_ns=duration_ns, requests=n)
+        found = np.fromiter(Schedule("trace", times_ns=times, duration_ns=duration_ns, requests=n), np.int64)
+        return replace(self.first(len(found)), at_ns=found)
 
     def repeated(self, span_ns: int = DAY_NS, seed: int = 0, jitter_ns: int = 1_000_000_000) -> Arrivals:
         """The stream over and over until ``span_ns`` is full, each time shifted by up to ``jitter_ns`` so that none is a copy."""
@@ -108,7 +108,7 @@ def poisson(
     rate: float, *, n: int, n_prompt: Lengths = 512, n_output: Lengths = 128, seed: int = 0, origin: str = "poisson"
 ) -> Arrivals:
     """``n`` requests that come independently of one another, ``rate`` a second."""
-    return gamma(rate, burstiness=1.0, n=n, n_prompt=n_prompt, n_output=n_output, seed=seed, origin=origin)
+    return of_schedule(Schedule("poisson", rate, seed=seed, requests=n), n_prompt, n_output, origin)
 
 
 def gamma(
@@ -122,23 +122,45 @@ def gamma(
     origin: str = "gamma",
 ) -> Arrivals:
     """``n`` requests whose gaps are gamma distributed with shape ``burstiness``: below 1 in bursts, 1 is Poisson, above even."""
-    _check_rate(rate)
-    if not (math.isfinite(burstiness) and burstiness > 0):
-        raise UsageError(
-            f"a burstiness of {burstiness:g}", why="it is a shape above 0", fix="1 is Poisson, 0.25 comes in bursts"
-        )
-    rng = np.random.default_rng(seed)
-    gaps = rng.gamma(burstiness, 1e9 / (rate * burstiness), _number(n))
-    return _stream(np.cumsum(gaps) - gaps[0], n_prompt, n_output, rng, origin)
+    return of_schedule(Schedule("gamma", rate, burstiness, seed=seed, requests=n), n_prompt, n_output, origin)
 
 
 def constant(
     rate: float, *, n: int, n_prompt: Lengths = 512, n_output: Lengths = 128, seed: int = 0, origin: str = "constant"
 ) -> Arrivals:
     """``n`` requests, one every ``1 / rate`` seconds."""
-    _check_rate(rate)
-    rng = np.random.default_rng(seed)
-    return _stream(np.arange(_number(n), dtype=np.float64) * (1e9 / rate), n_prompt, n_output, rng, origin)
+    return of_schedule(Schedule("constant", rate, seed=seed, requests=n), n_prompt, n_output, origin)
+
+
+def of_schedule(
+    schedule: Schedule, n_prompt: Lengths = 512, n_output: Lengths = 128, origin: str | None = None
+) -> Arrivals:
+    """The requests that a load of this schedule would send, with lengths drawn by its seed.
+
+    Raises UsageError where none is due before its end, where it has no end or very many, and where times are beyond 64 bits.
+    """
+    about = expected(schedule)
+    if about is None or about > MOST_REQUESTS:
+        raise UsageError(
+            f"a stream of more than {MOST_REQUESTS:,} requests",
+            why="all of them are held in memory",
+            fix="fewer --requests, or a shorter --duration",
+        )
+    at_ns = np.fromiter(schedule, np.int64)
+    n, rng = len(at_ns), np.random.default_rng(schedule.seed)
+    if n == 0:
+        raise UsageError(
+            "no request within the duration",
+            why="the first is due after it",
+            fix="a longer --duration, or a higher --rate",
+        )
+    if at_ns[-1] >= LAST_NS:
+        raise UsageError(
+            f"{n} requests over more than {LAST_NS / YEAR_NS:.0f} years",
+            why="times are nanoseconds in 64 bits",
+            fix="a higher --rate or fewer --requests",
+        )
+    return Arrivals(at_ns, drawn(n_prompt, rng, n), drawn(n_output, rng, n), origin or schedule.kind)
 
 
 def of_tape(tape: Tape) -> Arrivals:
@@ -161,19 +183,6 @@ def of_tape(tape: Tape) -> Arrivals:
     rows.sort()
     at, prompts, outputs = (np.array(column, np.int64) for column in zip(*rows, strict=True))
     return Arrivals(at - at[0], prompts, outputs, "tape")
-
-
-def _stream(
-    times: npt.NDArray[np.float64], n_prompt: Lengths, n_output: Lengths, rng: np.random.Generator, origin: str
-) -> Arrivals:
-    n = len(times)
-    if times[-1] > LONGEST_NS:
-        raise UsageError(
-            f"{n} requests over {times[-1] / YEAR_NS:,.0f} years",
-            why="times are nanoseconds in 64 bits",
-            fix="a higher --rate or fewer --requests",
-        )
-    return Arrivals(np.rint(times).astype(np.int64), drawn(n_prompt, rng, n), drawn(n_output, rng, n), origin)
 
 
 def drawn(lengths: Lengths, rng: np.random.Generator, n: int) -> Ints:
@@ -202,14 +211,3 @@ def _drawn_text(text: str, rng: np.random.Generator, n: int) -> Ints:
         why="a length is a number, uniform:LOW,HIGH or lognormal:MEDIAN,SIGMA",
         fix="512, or lognormal:512,0.8",
     )
-
-
-def _check_rate(rate: float) -> None:
-    if not (math.isfinite(rate) and rate > 0):
-        raise UsageError(f"a rate of {rate:g} requests/s", why="a rate is above 0", fix="--rate 2")
-
-
-def _number(n: int) -> int:
-    if n < 1:
-        raise UsageError(f"{n} requests", why="at least one is needed", fix="--requests 1000")
-    return n

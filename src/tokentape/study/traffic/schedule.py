@@ -1,4 +1,4 @@
-"""When requests are due: schedules, in nanoseconds since the load began.
+"""When requests are due: schedules, in nanoseconds since the first could be sent.
 
 * ``constant``: one every ``1 / rate``, the first at once;
 * ``poisson``: gaps drawn from an exponential distribution, as of many users who know nothing of each other;
@@ -10,7 +10,8 @@
 expected number of requests, ``rate * t^2 / (2 * ramp)`` up to the end of the ramp and ``rate * (t - ramp / 2)`` after it. So
 half as many requests come in it as in as much time after it, and the gaps keep their distribution.
 
-The same seed gives the same schedule. Source: D. R. Cox, V. Isham, "Point Processes", 1980, section 4.2 (change of time).
+The same seed gives the same schedule, so a simulation is asked just what a load sends. Source: D. R. Cox, V. Isham, "Point
+Processes", 1980, section 4.2 (change of time).
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ from dataclasses import dataclass
 
 from tokentape.errors import UsageError
 
-__all__ = ["KINDS", "Arrivals", "expected", "scaled"]
+__all__ = ["DRAWN", "KINDS", "LAST_NS", "Schedule", "expected", "scaled"]
 
-KINDS = ("constant", "poisson", "gamma", "trace")
+DRAWN = ("poisson", "gamma", "constant")
+KINDS = (*DRAWN, "trace")
+
+LAST_NS = 1 << 62
+"""Nothing is due later: times are nanoseconds in 64 bits."""
 
 _S = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Arrivals:
+class Schedule:
     """A schedule; iterating gives each request's due time, in order, again and again the same.
 
     ``rate`` is in requests per second, and of a ``trace`` already in its ``times_ns``. It ends before ``duration_ns``, or after
@@ -59,10 +64,12 @@ class Arrivals:
         if self.kind == "trace":
             self._check_trace()
         else:
+            if self.rate is None:
+                raise UsageError(f"{self.kind} arrivals without a rate", why="they come at some rate", fix="--rate 2")
             _check_rate(self.rate)
         if not (math.isfinite(self.burstiness) and self.burstiness > 0):
             raise UsageError(
-                f"a burstiness of {self.burstiness}",
+                f"a burstiness of {self.burstiness:g}",
                 why="it is the shape of a gamma distribution, a number above 0: 1 is poisson, less comes in bursts",
                 fix="--burstiness 0.5",
             )
@@ -75,7 +82,7 @@ class Arrivals:
         if self.ramp_ns < 0 or (self.duration_ns is not None and self.duration_ns <= 0):
             raise UsageError("a time below 0", why="a ramp and a duration go forward", fix="--ramp 10s --duration 60s")
         if self.requests is not None and self.requests < 1:
-            raise UsageError(f"--requests {self.requests}", why="a load has at least one request", fix="--requests 100")
+            raise UsageError(f"{self.requests} requests", why="at least one is needed", fix="--requests 100")
 
     def _check_trace(self) -> None:
         if not self.times_ns:
@@ -102,7 +109,7 @@ class Arrivals:
 
     def _drawn(self) -> Iterator[int]:
         rate = self.rate
-        assert rate is not None
+        assert rate is not None, "a schedule that is drawn has a rate"
         draw = random.Random(f"arrivals/{self.seed}")
         ramp_s, done = self.ramp_ns / _S, 0.0
         in_ramp = rate * ramp_s / 2
@@ -112,17 +119,17 @@ class Arrivals:
             elif self.kind == "gamma":
                 done += draw.gammavariate(self.burstiness, 1 / self.burstiness)
             at_s = math.sqrt(2 * ramp_s * done / rate) if done < in_ramp else done / rate + ramp_s / 2
-            yield round(at_s * _S)
+            yield round(min(at_s * _S, LAST_NS))
             if self.kind == "constant":
                 done += 1.0
 
 
-def _check_rate(rate: float | None) -> None:
-    if rate is None or not math.isfinite(rate) or rate <= 0:
+def _check_rate(rate: float) -> None:
+    if not (math.isfinite(rate) and rate > 0):
         raise UsageError(
-            "no rate was given" if rate is None else f"a rate of {rate:g}",
+            f"a rate of {rate:g} requests/s",
             why="it is a number of requests a second, above 0: at none nothing would ever be sent",
-            fix="--rate 2; or --concurrency 8, for as many as the server can take with 8 under way",
+            fix="--rate 2",
         )
 
 
@@ -173,16 +180,17 @@ def scaled(
     return [round(at * factor) for at in since[:n]]
 
 
-def expected(arrivals: Arrivals) -> int | None:
+def expected(schedule: Schedule) -> int | None:
     """How many requests a schedule will about have; None where it does not end."""
-    if arrivals.kind == "trace":
-        times = arrivals.times_ns or ()
-        n = len(times) if arrivals.duration_ns is None else bisect.bisect_left(times, arrivals.duration_ns)
-        return n if arrivals.requests is None else min(n, arrivals.requests)
-    if arrivals.duration_ns is None:
-        return arrivals.requests
-    seconds = arrivals.duration_ns / _S
-    ramp_s = min(arrivals.ramp_ns / _S, seconds)
-    rate = arrivals.rate or 0.0
-    n = round(rate * (seconds - ramp_s) + (rate * ramp_s**2 / (2 * arrivals.ramp_ns / _S) if arrivals.ramp_ns else 0))
-    return n if arrivals.requests is None else min(n, arrivals.requests)
+    if schedule.kind == "trace":
+        times = schedule.times_ns or ()
+        n = len(times) if schedule.duration_ns is None else bisect.bisect_left(times, schedule.duration_ns)
+        return n if schedule.requests is None else min(n, schedule.requests)
+    if schedule.duration_ns is None:
+        return schedule.requests
+    seconds = schedule.duration_ns / _S
+    ramp_s = min(schedule.ramp_ns / _S, seconds)
+    rate = schedule.rate or 0.0
+    in_ramp = rate * ramp_s**2 / (2 * schedule.ramp_ns / _S) if schedule.ramp_ns else 0.0
+    n = round(min(rate * (seconds - ramp_s) + in_ramp, LAST_NS))
+    return n if schedule.requests is None else min(n, schedule.requests)

@@ -1,0 +1,1 @@
+"""Requests before they are sent: when they are due, and how those came that production services recorded."""
