@@ -46,15 +46,19 @@ def served(
     n_prompt: int | None = None,
     together: bool = False,
     off: float = 0.0,
+    left_out: tuple[int, ...] = (),
     **options: Any,
 ) -> tt.Tape:
-    """A tape of a server that says the same, and tells so much of it."""
+    """A tape of a server that says the same, and tells so much of it; nothing of those ``left_out`` but that they are."""
     head = TraceHead(0, n_prompt, tuple(map(int, local.prompt_ids)) if prompt_ids else None, local.prompt_text)
     tokens = zip(local.token_ids.tolist(), local.token_bytes, local.tokens["logprob"].tolist(), strict=True)
     said = [
         Said(0, token_id if ids else None, data, logprob + off if logprobs else None)
         for token_id, data, logprob in tokens
     ]
+    for place in left_out:  # as of the first of two that make up a character: its bytes come with the second
+        said[place + 1] = replace(said[place + 1], data=(said[place].data or b"") + (said[place + 1].data or b""))
+        said[place] = Said(0, None, b"")
     if together:
         said = [Said(0, None, b"".join(one.data or b"" for one in said))]
     ticks = [Tick("chunk", 1, i, i + 1, said=(one,), read=i + 1, parsed=i + 1) for i, one in enumerate(said)]
@@ -93,6 +97,15 @@ def test_log_probabilities_without_ids_are_held_against_the_same_tokens(tmp_path
     assert played(trace, causal).n_aligned == len(local.token_ids) - 1
     (found,) = check([trace], causal, tape.setting)
     assert found.passed and found.how == "text" and found.n == len(local.token_ids) - 1
+
+
+def test_ids_hold_a_text_in_place_of_which_some_tokens_were_left_out(tmp_path, local, causal):
+    tape = served(tmp_path / "a.tape", local, left_out=(2, 5))
+    (found,) = check(list(tape.traces), causal, tape.setting)
+    assert found.passed and found.how == "text" and found.n == len(local.token_ids) - 1 - 2
+    other = served(tmp_path / "b.tape", local, left_out=(2, 5), off=-0.01)
+    (found,) = check(list(other.traces), causal, other.setting)
+    assert not found.passed and found.largest == pytest.approx(0.01, abs=1e-4)
 
 
 def test_log_probabilities_of_another_model_are_caught(tmp_path, local, causal):

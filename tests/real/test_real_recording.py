@@ -93,6 +93,25 @@ def test_the_replay_check_passes_for_llama_cpp(
     assert check["largest"] < 1e-3
 
 
+def test_llama_cpp_leaves_out_what_leaves_a_character_unfinished(
+    llama_cpp: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wave is four tokens of this model's: the server sends the last, and counts them all."""
+    grammar = json.dumps({"grammar": 'root ::= " mat 🌊a🌊"'})
+    path = recorded(llama_cpp, STORY, tmp_path, "--extra-body", grammar)
+    trace = tt.open(path).traces[0]
+    assert trace.exchange is not None
+    assert trace.exchange.server is not None
+    assert (trace.exchange.label, trace.exchange.n_completion) == ("counted", trace.tokens.n_rows)
+    assert trace.exchange.server["label_reason"] == "6 tokens inside characters are counted, and not told"
+    assert trace.text == " mat 🌊a🌊"
+    assert int(trace.tokens["id"].mask.sum()) == 6
+    _, check = replayed(path, capsys)
+    # ids of the text, in which those that were told stand where they should
+    assert check["n"] >= 5
+    assert check["largest"] < 1e-2
+
+
 def test_the_replay_check_catches_llama_cpp_with_other_weights(
     llama_of_others: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

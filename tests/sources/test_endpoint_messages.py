@@ -125,10 +125,42 @@ def test_tokens_of_one_message_are_told_apart_by_ids():
     assert chunks.label(whole_answer=True) == ("exact", None)
 
 
-def test_ids_that_disagree_with_usage_are_not_exact():
-    chunks, _ = chunks_of([event(" a", token_ids=[1]), event(" c", token_ids=[3], finish="stop"), end(3)])
-    label, why = chunks.label(whole_answer=True)
-    assert label == "coarse" and why == "the server counts 3 tokens, and 2 came"
+@pytest.mark.parametrize("n_usage", [1, 3, 9])
+def test_where_usage_contradicts_the_ids_that_came_these_are_what_counts(n_usage):
+    chunks, ticks = chunks_of([event(" a", token_ids=[1]), event(" c", token_ids=[3], finish="stop"), end(n_usage)])
+    assert chunks.label(whole_answer=True) == ("counted", f"usage says {n_usage}, 2 ids came")
+    assert rows(ticks) == [[(1, b" a")], [(3, b" c")]] and chunks.n_completion == n_usage
+    named, _ = chunks_of([event("a", logprobs=entry("a")), event("", finish="stop"), end(n_usage + 1)])
+    assert named.label(whole_answer=True) == ("counted", f"usage says {n_usage + 1}, 1 tokens came")
+
+
+def timed(text, n, logprobs=None, *, finish=None, **more):
+    """A message of llama.cpp with its running count."""
+    choice = {"index": 0, "text": text, "finish_reason": finish, "logprobs": logprobs}
+    return json.dumps({"choices": [choice], "timings": {"predicted_n": n}, **more}).encode()
+
+
+def test_tokens_that_leave_a_character_unfinished_are_counted_by_timings():
+    """As llama.cpp's server sent it, asked for waves by a grammar: of the four tokens of a wave it tells the last."""
+    wave = "\N{WATER WAVE}"
+    events = [
+        timed(wave, 4, entry(wave, 236)),
+        timed("a", 5, entry("a", 68)),
+        timed(wave, 9, entry(wave, 236)),
+        timed("", 9, finish="length", usage={"prompt_tokens": 2, "completion_tokens": 9}),
+    ]
+    chunks, ticks = chunks_of(events)
+    left_out, told = [(None, b"")] * 3, (236, wave.encode())
+    assert rows(ticks) == [[*left_out, told], [(68, b"a")], [*left_out, told], []]
+    assert chunks.label(whole_answer=True) == ("counted", "6 tokens inside characters are counted, and not told")
+    # without the running counts nobody can tell where those were that usage counts too
+    bare, ticks = chunks_of([event(wave, logprobs=entry(wave, 236)), event("", finish="length"), end(4)])
+    assert bare.label(whole_answer=True) == ("counted", "usage says 4, 1 ids came")
+    # who counts with usage tells all tokens: there more of them are a contradiction, and no rows
+    lied = [event("abcd", token_ids=[7], usage={"completion_tokens": 3}), event("", finish="stop"), end(3)]
+    chunks, ticks = chunks_of(lied)
+    assert rows(ticks)[0] == [(7, b"abcd")]
+    assert chunks.label(whole_answer=True) == ("counted", "usage says 3, 1 ids came")
 
 
 def test_a_running_count_tells_how_many_tokens_a_message_has():
@@ -358,12 +390,14 @@ def test_lone_surrogates_become_the_replacement_character():
 
 
 @pytest.mark.parametrize("logprob", [5.0, 1e-5, -1e308, -10_001, 10**400])
-def test_a_log_probability_that_is_none_is_null_and_a_doubt(logprob):
-    told = {"content": [{"id": 3, "token": "a", "logprob": logprob}]}
+@pytest.mark.parametrize("token_id", [3, None])
+def test_a_log_probability_that_is_none_is_null_and_told(logprob, token_id):
+    told = {"content": [{"id": token_id, "token": "a", "logprob": logprob}]}
     chunks, ticks = chunks_of([event("a", logprobs=told)])
-    assert ticks[0].said[0].logprob is None and ticks[0].said[0].id == 3
+    assert ticks[0].said[0].logprob is None and ticks[0].said[0].id == token_id
+    # the id says which token it is, whatever else does not
     assert chunks.label(whole_answer=True) == (
-        "coarse",
+        "coarse" if token_id is None else "exact",
         "a log-probability is none: it is above 0, or below every other",
     )
 

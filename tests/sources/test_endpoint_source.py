@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import threading
@@ -10,6 +9,7 @@ import threading
 import pytest
 
 import tokentape as tt
+from raw_servers import Saying, http
 from tokentape.data.request import Request
 from tokentape.errors import ModelError, PromptError, Unreachable, UsageError
 from tokentape.mock.faults import parse_fault
@@ -20,6 +20,10 @@ from tokentape.recorder.tick import Source
 from tokentape.sources.endpoint.failures import wait_s
 from tokentape.sources.endpoint.source import EndpointSource
 from tokentape.sources.retrying import record_again
+from tokentape.study.answers import answers
+from tokentape.study.served import flights
+from tokentape.views.screen import Screen
+from tokentape.views.text import show
 
 FAST = Script.steady(12, ttft_us=500, gap_us=500)
 DIALECTS = ("vllm", "sglang", "llama.cpp", "transformers")
@@ -67,6 +71,34 @@ def test_a_token_that_llama_cpp_never_sent_is_counted():
     exchange = tape.traces[0].exchange
     assert (exchange.label, exchange.n_completion, tape.traces[0].tokens.n_rows) == ("counted", 8, 7)
     assert exchange.server["label_reason"] == "the server counts 8 tokens, the last 1 of them in no message"
+
+
+@pytest.mark.parametrize("by", [7, -3])
+def test_where_usage_is_wrong_the_figures_are_those_of_the_ids_that_came(by):
+    script = Script.steady(12, ttft_us=5_000, gap_us=3_000)
+    with MockServer(script, dialect="vllm", faults=[f"wrong_usage:by={by}"]) as server:
+        tape = tt.record(tt.endpoint(server.url), "It is", max_new_tokens=12)
+    exchange, (one,) = tape.traces[0].exchange, flights(tape)
+    assert (exchange.label, exchange.n_completion, one.n_tokens) == ("counted", 12 + by, 12)
+    found = tt.metrics(tape)
+    assert found.n_tokens == 12 and 0 < found.token_gap.n <= 11  # messages of one read have no gap
+    # another tool counts as its own definition has it
+    assert answers(tape)[0].n_told == 12 + by
+    assert f"usage says {12 + by}, 12 ids came" in show(tape, Screen(width=200))
+    assert f"usage 称 {12 + by} 个词元，到达 12 个编号" in show(tape, Screen(width=200, lang="zh"))
+
+
+def test_the_rows_of_tokens_inside_characters_are_there_and_bare():
+    """llama.cpp sends no message for a token that leaves a character unfinished; its running counts tell of them."""
+    with MockServer(Script.steady(40, ttft_us=0, gap_us=1_000, seed=3), dialect="llama.cpp") as server:
+        tape = tt.record(tt.endpoint(server.url), "The cat sat", max_new_tokens=40)
+    trace = tape.traces[0]
+    ids = trace.tokens["id"]
+    assert trace.exchange.label == "counted" and trace.tokens.n_rows == trace.exchange.n_completion == 40
+    n_bare = int(ids.mask.sum())
+    assert n_bare > 0 and trace.exchange.server["label_reason"].startswith(f"{n_bare} tokens inside characters")
+    assert tt.metrics(tape).token_gap.n > 0
+    assert (~trace.tokens["logprob"].mask == ~ids.mask).all()
 
 
 def test_the_text_is_that_of_the_server(tmp_path):
@@ -251,36 +283,22 @@ def test_a_key_is_on_no_tape_and_in_no_error(monkeypatch, tmp_path):
         tt.record(tt.endpoint(server.url, **how), "It is", max_new_tokens=3, path=tmp_path / "a.tape").close()
     data = (tmp_path / "a.tape").read_bytes()
     assert b"sk-123456" not in data and b"my-other-secret" not in data
-    message = "Incorrect API key provided: sk-123456 and my-other-secret"
-    with echoing(message) as url, pytest.raises(UsageError) as failure:
+    ended = http(events(text("a"), text("", "stop")))
+    with Saying(ended) as url:
+        body = {"auth": {"key": "sk-123456", "as": ["x my-other-secret"]}}
+        source = tt.endpoint(f"{url}/key/sk-123456/v1", "m", extra_body=body, **how)
+        tape = tt.record(source, "It is", path=tmp_path / "b.tape")
+    assert tape.runs[0].options["auth"] == {"key": "***", "as": ["x ***"]}
+    assert tape.setting.facts["url"] == f"{url}/key/***/v1"
+    tape.close()
+    data = (tmp_path / "b.tape").read_bytes()
+    assert b"sk-123456" not in data and b"my-other-secret" not in data
+    said = {"error": {"message": "Incorrect API key provided: sk-123456 and my-other-secret"}}
+    refusal = http(json.dumps(said).encode(), "application/json", "401 Unauthorized")
+    with Saying(refusal) as url, pytest.raises(UsageError) as failure:
         tt.record(tt.endpoint(url, **how), "It is")
     assert "sk-123456" not in str(failure.value) and "my-other-secret" not in str(failure.value)
     assert "MY_KEY" in str(failure.value)
-
-
-class echoing:
-    """A server that answers everything with 401 and a message."""
-
-    def __init__(self, message):
-        body = json.dumps({"error": {"message": message}})
-        head = f"HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        self._answer = (head + "Connection: close\r\n\r\n" + body).encode()
-
-    def __enter__(self):
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-
-    def _serve(self):
-        found, _ = self._socket.accept()
-        with found:
-            found.recv(65536)
-            found.sendall(self._answer)
-
-    def __exit__(self, *_):
-        self._socket.close()
-        self._thread.join()
 
 
 @pytest.mark.parametrize(
@@ -311,6 +329,53 @@ def test_a_model_that_is_not_there_is_named_with_those_that_are(dialect):
     with MockServer(FAST, dialect=dialect) as server, pytest.raises(UsageError, match="no model other") as failure:
         tt.record(tt.endpoint(server.url, "other"), "It is")
     assert "mock" in failure.value.why and failure.value.fix == "--served-model mock"
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "asked", "what", "why", "fix"),
+    [
+        (
+            "400 No",
+            "Server is pinned to './demo'; requested 'x'.",
+            "x",
+            "has no model x",
+            None,
+            "--served-model ./demo",
+        ),
+        (
+            "400 No",
+            "Server is pinned to './demo'; requested 'm'.",
+            "m",
+            "has no model m",
+            None,
+            "--served-model ./demo",
+        ),
+        (
+            "404 No",
+            "The model `m` is asleep",
+            "m",
+            "lists the model m, and refuses it",
+            None,
+            "see the log of the server",
+        ),
+        ("404 No", "The model `x` is not there", "x", "has no model x", "it has m", "--served-model m"),
+        ("400 No", "no model x here", "x", "has no model x", "it has m", "--served-model m"),
+    ],
+)
+def test_what_a_server_says_of_a_model_is_told_as_it_says_it(status, said, asked, what, why, fix):
+    answer = http(json.dumps({"detail": said}).encode(), "application/json", status)
+    with Saying(answer) as url, pytest.raises(UsageError, match=what) as failure:
+        tt.endpoint(url, asked).capability()
+    assert (failure.value.why, failure.value.fix) == (why or said, fix)
+
+
+@pytest.mark.parametrize("asked", ["x", None])
+def test_a_server_that_lists_no_model_is_told_in_its_own_words(asked):
+    answer = http(b'{"error": {"message": "which model?"}}', "application/json", "404 No")
+    with Saying(answer, model=None) as url, pytest.raises(UsageError) as failure:
+        tt.endpoint(url, asked).capability()
+    assert failure.value.why == "which model?" and "--served-model NAME" in failure.value.fix
+    assert ("has no model x" if asked else "does not know which model is meant") in failure.value.what
 
 
 def test_nobody_there():
@@ -377,6 +442,18 @@ def test_a_retried_request_is_two_runs(tmp_path):
     assert [trace.finish_reason for trace in tape.traces] == ["error", "error", "length"]
     assert pauses == [2.0, 0.5]
     assert tape.state == "complete"
+    # as without retries, the server is read before and after each attempt, on the clock of the tape
+    assert [one.source for one in tape.scrapes] == ["server"] * 6
+    for exchange, before, after in zip(found, tape.scrapes[::2], tape.scrapes[1::2], strict=True):
+        assert before.began_ns < before.ended_ns <= exchange.sent_ns < exchange.ended_ns <= after.began_ns
+
+
+def test_what_a_server_said_of_itself_is_kept_where_its_answer_breaks_off(tmp_path):
+    with MockServer(failing("cut:at=4")) as server, pytest.raises(ModelError, match="broke off"):
+        tt.record(tt.endpoint(server.url), "It is", max_new_tokens=12, path=tmp_path / "a.tape")
+    with tt.open(tmp_path / "a.tape") as tape:
+        before, after = tape.scrapes
+        assert before.began_ns < 0 < tape.exchanges[0].ended_ns <= after.began_ns
 
 
 def test_a_request_that_cannot_go_better_is_not_sent_again(tmp_path):
@@ -449,34 +526,6 @@ def number_of(scenario):
 KEY = "sk-SECRETKEY1234567890"
 
 
-class saying(echoing):
-    """A server of one model that answers every request with the same bytes."""
-
-    def __init__(self, answer, model="m"):
-        super().__init__("")
-        self._answer, self._model = answer, model
-
-    def _serve(self):
-        while True:
-            try:
-                found, _ = self._socket.accept()
-            except OSError:
-                return
-            with found, contextlib.suppress(OSError):
-                asked = found.recv(65536)
-                listed = json.dumps({"data": [{"id": self._model}]}).encode()
-                found.sendall(http(listed, "application/json") if b"GET /v1/models" in asked else self._answer)
-
-    def __exit__(self, *_):
-        self._socket.shutdown(socket.SHUT_RDWR)
-        super().__exit__()
-
-
-def http(body, media="text/event-stream", status="200 OK"):
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-    return head.encode() + body
-
-
 def events(*values):
     parts = [value if isinstance(value, bytes) else json.dumps(value).encode() for value in values]
     return b"".join(b"data: " + part + b"\n\n" for part in [*parts, b"[DONE]"])
@@ -504,7 +553,7 @@ ECHOES = {
 def test_a_key_that_a_server_repeats_is_nowhere(answer, monkeypatch, tmp_path):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     told = ""
-    with saying(ECHOES[answer], model=KEY) as url:
+    with Saying(ECHOES[answer], model=KEY) as url:
         source = tt.endpoint(url, "m", probe=False, metrics=False)
         request = Request(("hi",), {"max_new_tokens": 8})
         try:
@@ -546,7 +595,7 @@ def test_a_key_that_a_server_repeats_is_nowhere(answer, monkeypatch, tmp_path):
 )
 def test_whatever_a_server_says_fits_the_tape(values, tmp_path):
     path = tmp_path / "a.tape"
-    with saying(http(events(*values))) as url:
+    with Saying(http(events(*values))) as url:
         tt.record(tt.endpoint(url, "m", probe=False, metrics=False), "hi", path=path).close()
     assert tt.verify(path) == []
     with tt.open(path) as tape:
@@ -557,7 +606,7 @@ def test_whatever_a_server_says_fits_the_tape(values, tmp_path):
 
 
 def test_a_stream_that_says_it_is_done_without_a_reason_is_whole(tmp_path):
-    with saying(http(events(text("a"), text("b")))) as url:
+    with Saying(http(events(text("a"), text("b")))) as url:
         tape = tt.record(tt.endpoint(url, "m", probe=False, metrics=False), "hi", path=tmp_path / "a.tape")
     exchange = tape.traces[0].exchange
     assert (exchange.fault, exchange.error) == ("no_done", "the stream ended without a finish reason")

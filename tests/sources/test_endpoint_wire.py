@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import socket
 import ssl
-import subprocess
 import sys
-import threading
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import tokentape as tt
+from raw_servers import Saying, Sealed, Speaking, http
 from tokentape.data.request import TraceHead
 from tokentape.errors import Unreachable, UsageError
 from tokentape.mock.script import Script
@@ -28,6 +27,9 @@ from tokentape.sources.endpoint.getting import get
 from tokentape.sources.endpoint.scraping import MOST_VALUES, NotMetrics, metrics_of, scrape
 from tokentape.sources.endpoint.stamps import STEP_NS, WallClock
 from tokentape.sources.endpoint.wire import Host
+from tokentape.study.served import flights
+from tokentape.views.screen import Screen
+from tokentape.views.text import show
 
 MS = 1_000_000
 S = 1_000_000_000
@@ -42,6 +44,10 @@ def call_to(address, *, n_tokens=4, limits=None, **more):
         (TraceHead(0, None, None, None),),
         limits=limits or Limits(5 * S, 5 * S, 5 * S),
     )
+
+
+def shown(tape):
+    return show(tape, Screen(width=200))
 
 
 def answered(host, connection=None, **more):
@@ -114,6 +120,22 @@ def test_no_text_is_another_exception(url):
     assert address_of(address.url)[0] == address_of(address.url)[0]
 
 
+def test_a_variable_that_was_named_and_is_not_set_is_told(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("NOPE", raising=False)
+    assert "Authorization" not in dict(address_of("http://h")[0].headers())
+    with pytest.raises(UsageError, match="NOPE is not set"):
+        address_of("http://h", key_env="NOPE")[0].headers()
+
+
+def test_a_key_in_the_path_of_a_url_is_not_shown(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk/é 12")
+    monkeypatch.setenv("OTHER", "Bearer token-9")
+    address, _ = address_of("http://h/x/sk%2Fé 12/y/token-9/v1?key=sk", header_envs=(("X-Other", "OTHER"),))
+    assert address.target("/completions").startswith("/x/sk%2F%C3%A9%2012/y/token-9/v1")
+    assert address.url == "http://h/x/***/y/***/v1"
+
+
 def test_the_key_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("TEAM_KEY", "sk-team\n")
     monkeypatch.setenv("TRACK", "blue")
@@ -129,7 +151,7 @@ def test_the_key_comes_from_the_environment(monkeypatch):
     with pytest.raises(UsageError, match="TEAM_KEY is blank"):
         address.headers()
     monkeypatch.delenv("TRACK")
-    monkeypatch.delenv("TEAM_KEY")
+    monkeypatch.setenv("TEAM_KEY", "sk-team")
     with pytest.raises(UsageError, match="TRACK is not set"):
         address.headers()
 
@@ -202,6 +224,23 @@ def test_a_clock_that_was_only_read_slowly_was_not_set():
     clock._wall = lambda: wall() - next(slow, 0)
     came = clocks.now_ns
     assert clock.monotonic(came + clocks.apart_ns, clocks.now_ns + 1000, 0) is not None
+    assert clock.steps == 0
+
+
+def test_a_process_that_is_held_up_again_and_again_pairs_its_clocks_until_it_is_not():
+    clocks, held_up = Clocks(), iter([300_000] * 30)
+
+    def wall():
+        told = clocks.wall()
+        clocks.now_ns += next(
+            held_up, 0
+        )  # behind the wall clock's reading, so that the middle of the pair is not its moment
+        return told
+
+    clock = WallClock(clocks.now, wall)
+    came = clocks.now_ns
+    clocks.now_ns += 1000
+    assert abs(clock.monotonic(came + clocks.apart_ns, clocks.now_ns, 0) - came) <= 200
     assert clock.steps == 0
 
 
@@ -351,11 +390,33 @@ def test_a_document_instead_of_a_stream_is_one_chunk():
         "choices": [{"index": 0, "text": " all at once", "finish_reason": "stop"}],
         "usage": {"completion_tokens": 3},
     }
-    with speaking(http_answer(json.dumps(body), "application/json")) as url:
+    answer = http(json.dumps(body).encode(), "application/json", connection="keep-alive")
+    with Speaking(answer) as url:
         flight, ticks = answered(Host(address_of(url)[0]))
         flight.connection.close()
-    assert flight.fault is None and flight.exchange(0).label == "counted"
+    passed = flight.exchange(0)
+    assert (flight.fault, passed.label, passed.streamed) == (None, "counted", False)
     assert [one.data for one in ticks[0].said] == [b" all at once", b"", b""]
+
+
+def test_an_answer_in_one_piece_has_no_time_to_a_first_token_and_says_so(tmp_path):
+    body = {"choices": [{"index": 0, "text": " all at once", "finish_reason": "stop"}], "model": "m"}
+    whole = {**body, "usage": {"completion_tokens": 3}}
+    with Saying(http(json.dumps(whole).encode(), "application/json")) as url:
+        tape = tt.record(tt.endpoint(url), "Hi", path=tmp_path / "a.tape", max_new_tokens=3)
+    trace, (one,) = tape.traces[0], flights(tape)
+    assert (trace.text, trace.tokens.n_rows, one.n_tokens) == (" all at once", 3, 3)
+    assert one.ttft_ns is None and one.e2e_ns == trace.steps["end_ns"][0] - trace.run.start_ns
+    found = tt.metrics(tape, slo=tt.Slo(ttft_ns=10**12))
+    assert found.ttft.n == found.token_gap.n == found.mean_gap.n == 0 and found.e2e.n == 1
+    assert found.goodput.n_unknown == 1 and tt.metrics(tape, slo=tt.Slo(e2e_ns=10**12)).goodput.n_good == 1
+    assert trace.exchange.server == {"came": "in one piece", "label_reason": trace.exchange.server["label_reason"]}
+    assert "1 answer came as a whole and not as a stream" in shown(tape)
+    assert tt.verify(tmp_path / "a.tape") == []
+    # a stream of one message is a stream
+    with Saying(http(b"data: " + json.dumps(whole).encode() + b"\n\ndata: [DONE]\n\n")) as url:
+        tape = tt.record(tt.endpoint(url), "Hi", max_new_tokens=3)
+    assert flights(tape)[0].ttft_ns is not None and "as a whole" not in shown(tape)
 
 
 @pytest.mark.parametrize(
@@ -379,59 +440,14 @@ def test_a_document_instead_of_a_stream_is_one_chunk():
     ],
 )
 def test_servers_of_another_kind(answer, fault):
-    with speaking(answer) as url:
+    with Speaking(answer) as url:
         flight, _ = answered(Host(address_of(url)[0]))
         if flight.connection is not None:
             flight.connection.close()
     assert flight.fault == fault
 
 
-def http_answer(body, media):
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: {media}\r\nContent-Length: {len(body)}\r\n\r\n"
-    return (head + body).encode()
-
-
-class speaking:
-    """A server that says the same whatever is asked, and hangs up."""
-
-    def __init__(self, answer):
-        self._answer = answer
-
-    def __enter__(self):
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-        return f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-
-    def _serve(self):
-        found, _ = self._socket.accept()
-        with found, contextlib.suppress(ConnectionError):  # the client leaves when it has seen enough
-            found.settimeout(5)
-            while b"\r\n\r\n" not in (data := found.recv(65536)) and data:
-                pass
-            found.sendall(self._answer)
-            found.shutdown(socket.SHUT_WR)
-            while found.recv(65536):
-                pass
-
-    def __exit__(self, *_):
-        self._socket.close()
-        self._thread.join()
-
-
 # TLS
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: no certificate can be made")
-    folder = tmp_path_factory.mktemp("tls")
-    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run([*command, "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
-    return cert, key
 
 
 def test_tls_with_a_certificate_that_is_trusted(certificate):
@@ -462,6 +478,32 @@ def test_http_where_tls_is_spoken_and_the_other_way_round(certificate):
     with MockServer(FAST) as server:
         sealed, _ = answered(Host(address_of(server.url.replace("http", "https"))[0]))
     assert sealed.fault == "tls" and sealed.exchange(0).status is None
+
+
+@pytest.mark.parametrize(
+    "answer", [b"", b"HTTP/1.1 400 No\r\nContent-Length: 5\r\n\r\nHTTPS", b"\x15\x03\x01\x00\x02\x02\x16"]
+)
+def test_a_server_that_speaks_tls_and_is_asked_without_is_found_out(answer, certificate):
+    """However it ends the request that it cannot read."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+    with Sealed(context, answer) as url, pytest.raises(Unreachable, match="no TLS with") as failure:
+        tt.endpoint(url).capability()
+    assert failure.value.why == "the server speaks TLS, and was asked without"
+    assert failure.value.fix == f"{url.replace('http', 'https')}/v1"
+
+
+def test_a_server_that_waits_for_a_request_without_tls_is_found_out(monkeypatch):
+    monkeypatch.setattr("tokentape.sources.endpoint.capability._MODELS_WITHIN_NS", 200 * MS)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        with pytest.raises(Unreachable, match=f"no TLS with 127.0.0.1:{port}") as failure:
+            tt.endpoint(f"https://127.0.0.1:{port}").capability()
+        address, _ = address_of(f"https://127.0.0.1:{port}")
+        flight, _ = answered(Host(address), limits=Limits(200 * MS, 5 * S, 5 * S))
+    assert failure.value.why == "no TLS handshake within 0.2 s"
+    assert failure.value.fix == f"if it speaks plain HTTP: http://127.0.0.1:{port}/v1"
+    assert flight.fault == "tls" and flight.error.startswith("no TLS handshake within 0.2")
 
 
 def test_a_file_of_certificates_that_is_none(tmp_path):

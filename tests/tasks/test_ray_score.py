@@ -185,6 +185,14 @@ def test_what_ctrl_c_left_is_gone_on_with(corpus: Path, alone: Tape, tmp_path: P
         assert sorted(indexes) == list(range(2000)) and tape.state == "complete"
 
 
+def test_more_workers_than_work_are_not_started_and_not_warned_of(tmp_path: Path) -> None:
+    one = tmp_path / "one.txt"
+    one.write_text("the cat sat", encoding="utf-8")
+    command = arguments(one, tmp_path / "one.tape", "--ray", "--ray-workers", "2")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * WAIT_S)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
 def test_a_model_that_is_not_there_is_refused_once(corpus: Path, tmp_path: Path) -> None:
     command = arguments(corpus, tmp_path / "no.tape", "--ray")
     command[command.index("demo")] = "./nothing"

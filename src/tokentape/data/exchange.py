@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["FAULTS", "LABELS", "STAMPS", "Exchange", "Scrape"]
+__all__ = ["FAULTS", "IN_ONE_PIECE", "LABELS", "STAMPS", "Exchange", "Scrape"]
 
 LABELS = ("exact", "counted", "coarse", "ends")
 """How much is told of the tokens: each of them; how many are in each chunk; not even that; nor when the chunks between the first
 and the last came.
 
 Of an ``exact`` trace every token has its own row, with its text, its id or its log-probability. Of a ``counted`` one every token
-has a row, and the text of a chunk stands with its first token. Of a ``coarse`` one a row is a chunk that has text, whatever the
-number of tokens in it. ``ends`` is what results of another tool may be: two rows, for the first and the last chunk.
+has a row, be it a bare one, and the text of a chunk stands with one of its tokens. Of a ``coarse`` one a row is a chunk that has
+text, whatever the number of tokens in it. ``ends`` is what results of another tool may be: two rows, for the first and the last
+chunk.
 """
 
 STAMPS = ("kernel", "read")
@@ -33,11 +34,15 @@ FAULTS = (
     "not_json",
     "redirect",
     "too_long",
+    "client_died",
 )
 """What can go wrong with a request: a status that is no success; an error in the middle of the stream; the stream's last word,
 ``[DONE]`` or a finish reason, is missing, the answer is whole; the stream ended in the middle; the connection was broken off; an
-event that is none; nothing came for too long; no connection; no TLS; an answer that is no event stream; the answer is elsewhere;
-more came than one request may bring."""
+event that is none; nothing came for too long; no connection; no TLS; what came is no answer of a model; the answer is elsewhere;
+more came than one request may bring; the process that had sent the request died, which is no fault of the server's."""
+
+IN_ONE_PIECE = {"came": "in one piece"}
+"""What stands in ``server`` of an answer that was no event stream, although one was asked for: no moment of a token was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,11 @@ class Exchange:
     process: int | None = None
     conversation: str | None = None
     turn: int | None = None
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the answer came as a stream. Of another one no time to a first token is known, and no gap."""
+        return not IN_ONE_PIECE.items() <= (self.server or {}).items()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from tokentape.data.trace import Trace
 from tokentape.errors import ReplayError, UsageError
 from tokentape.explain.replay import ids_of, recorded_ids
@@ -50,8 +52,19 @@ def played(trace: Trace, causal: CausalModel) -> Played:
     recorded_bytes = trace.token_bytes
     while recorded_bytes and not recorded_bytes[-1]:
         recorded_bytes.pop()  # the end of the text, which is a token without one
-    n_aligned = len(said) if pieces == recorded_bytes else 0
-    return Played((*prompt, *said), len(prompt), n_aligned, "text", other)
+    aligned = pieces == recorded_bytes or _holds_ids(trace, said)
+    return Played((*prompt, *said), len(prompt), len(said) if aligned else 0, "text", other)
+
+
+def _holds_ids(trace: Trace, said: tuple[int, ...]) -> bool:
+    """Whether ids of the text are those that the server told, where it told some: it leaves out tokens inside characters.
+
+    What the tape has behind them is without text.
+    """
+    ids, n = trace.tokens["id"], len(said)
+    told = ~np.ma.getmaskarray(ids)[:n]
+    same = np.asarray(ids)[:n][told] == np.asarray(said[: len(told)])[told]
+    return bool(told.any()) and len(told) == n and bool(same.all()) and not any(trace.token_bytes[n:])
 
 
 def is_greedy(trace: Trace) -> bool:

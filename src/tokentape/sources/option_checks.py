@@ -92,12 +92,12 @@ def _check_sampling(options: Mapping[str, Any], default: Any) -> None:
         raise UsageError(
             f"{', '.join(given)} without sampling",
             why="greedy search takes the most likely token, so this would be ignored",
-            fix="do_sample=True, or leave it out",
+            fix="--do-sample, or leave it out; in Python do_sample=True",
         )
     n_returned, n_beams = options.get("num_return_sequences") or 1, options.get("num_beams") or 1
     if n_returned > 1 and n_beams == 1:
         raise UsageError(
             f"num_return_sequences={n_returned} without sampling",
             why="greedy search gives the same sequence every time",
-            fix="do_sample=True",
+            fix="--do-sample instead of --greedy; in Python do_sample=True",
         )

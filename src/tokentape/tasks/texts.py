@@ -18,4 +18,9 @@ def read_text(path: Path) -> str:
             f"{path} cannot be read", why=error.strerror or str(error), fix="give the path of a text file"
         ) from error
     except UnicodeDecodeError as error:
-        raise PromptError(f"{path} is not UTF-8", why=str(error), fix=f"iconv -t UTF-8 {path}") from error
+        if b"\0" in error.object:
+            why = "it has zero bytes, and is no UTF-8"
+            raise PromptError(f"{path} holds no text", why=why, fix="give the path of a text file") from error
+        raise PromptError(
+            f"{path} is not UTF-8", why=str(error), fix=f"iconv -f LATIN1 -t UTF-8 {path}, if it is Latin-1"
+        ) from error

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from tokentape.errors import Unreachable, UsageError
+from tokentape.sources.endpoint.fitting import SHORTEST_SECRET, without_secrets
 
 __all__ = ["KEY_ENV", "PUBLIC_HEADERS", "Address", "Place", "address_of"]
 
@@ -64,8 +65,15 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The URL of the server, without its query."""
-        return f"{self.scheme}://{self.netloc}{self.root}{self.version}"
+        """The URL of the server as it is shown and kept: without its query, and without what is secret."""
+        return without_secrets(f"{self.scheme}://{self.netloc}{self.root}{self.version}", self.secrets())
+
+    def secrets(self) -> tuple[str, ...]:
+        """What the variables hold, in the forms in which it may be found. The longer first: one may be a part of another."""
+        values = [os.environ.get(name, "").strip() for name in (self.key_env, *(name for _, name in self.header_envs))]
+        plain = {part for value in values for part in (value, value.removeprefix("Bearer "))}
+        found = plain | {quote(one, safe=safe, errors="replace") for one in plain for safe in (_IN_PATH, "")}
+        return tuple(sorted((one for one in found if len(one) >= SHORTEST_SECRET), key=lambda one: (-len(one), one)))
 
     @property
     def netloc(self) -> str:
@@ -86,7 +94,14 @@ class Address:
     def headers(self) -> list[tuple[str, str]]:
         """The headers that every request has, the key among them. Raises UsageError where a variable holds none."""
         found = list(zip(PUBLIC_HEADERS, (self.netloc, "tokentape", "identity"), strict=True))
-        if key := os.environ.get(self.key_env):
+        key = os.environ.get(self.key_env)
+        if key is None and self.key_env != KEY_ENV:
+            raise UsageError(
+                f"the environment variable {self.key_env} is not set",
+                why="the key is to be taken from it",
+                fix=f"export {self.key_env}=...; or leave it unnamed, where the server wants none",
+            )
+        if key:
             if not key.strip():
                 raise UsageError(
                     f"the environment variable {self.key_env} is blank",

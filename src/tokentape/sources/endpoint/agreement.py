@@ -18,6 +18,8 @@ LONGEST_AHEAD_BYTES = 1 << 16
 FEWEST_CUMULATIVE = 3
 """So many messages with ids, each of which begins with all those of the one before, are no coincidence."""
 
+_ABSURD = "a log-probability is none: it is above 0, or below every other"
+
 _SPACE = b" \t\r\n\v\f"
 _TWO_WORDS = re.compile(rb"\S\s+\S")
 _MARKS = (b"\xe2\x96\x81", b"\xc4\xa0", b"\xc4\x8a")
@@ -32,9 +34,12 @@ def may_be_one_token(data: bytes) -> bool:
 
 @dataclass(slots=True)
 class Agreement:
-    """Keeps account of one choice. :attr:`doubt` is the first contradiction."""
+    """Keeps account of one choice. :attr:`doubt` is the first contradiction; :attr:`disputed` the first that leaves the tokens what
+    they are, as their ids tell them.
+    """
 
     doubt: str | None = None
+    disputed: str | None = None
     _ahead: bytes = b""  # of the tokens, what has not come as text
     _comparable: bool = True
     _in_word: bool = False
@@ -48,8 +53,10 @@ class Agreement:
         """A message with tokens: its text, and their ids and log-probabilities, one of them at least."""
         self._n_tokens += len(entries) or len(ids)
         for place, entry in enumerate(entries):
-            if entry.absurd:
-                self._doubt("a log-probability is none: it is above 0, or below every other")
+            if entry.absurd and not ids and entry.id is None:
+                self._doubt(_ABSURD)
+            elif entry.absurd:
+                self.disputed = _ABSURD
             if ids and entry.id is not None and entry.id != ids[place]:
                 self._doubt("an id is another one than that of its log-probability")
         if ids:
@@ -57,6 +64,10 @@ class Agreement:
         if entries:
             self._compare(data, [entry.data for entry in entries])
         self.say(data)
+
+    def know_of(self, n_tokens: int) -> None:
+        """So many tokens are known of beside those that were told."""
+        self._n_tokens += n_tokens
 
     def say(self, data: bytes) -> None:
         """Text of the answer. The text of calls of tools is made anew by servers, and proves nothing."""

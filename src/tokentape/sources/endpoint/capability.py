@@ -12,11 +12,11 @@ from tokentape.data.request import TraceHead
 from tokentape.recorder.tick import Tick
 from tokentape.sources.endpoint.call import ENDLESS_MORE, Call, Limits
 from tokentape.sources.endpoint.engines import UNKNOWN, engine_of, says_done
-from tokentape.sources.endpoint.failures import error_of, unknown_model
+from tokentape.sources.endpoint.failures import error_of, of_model, unknown_model
 from tokentape.sources.endpoint.fields import RICH, rich_fields
 from tokentape.sources.endpoint.fitting import name_of
 from tokentape.sources.endpoint.flight import Flight
-from tokentape.sources.endpoint.getting import get, wait_for
+from tokentape.sources.endpoint.getting import get, speaks_tls, wait_for
 from tokentape.sources.endpoint.messages import Message
 from tokentape.sources.endpoint.wire import Host
 
@@ -27,6 +27,8 @@ N_TOKENS = 3
 
 _MODELS_WITHIN_NS = 10_000_000_000
 _REFUSED = (400, 422)
+_WITHOUT_TLS = ("cut_short", "reset", "malformed")
+"""How servers that speak TLS end a request without it, beside a status of 400."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ class Contact:
             if flight.whole:
                 break
             if flight.fault != "http_error" or flight.status not in _REFUSED or not names:
-                if flight.status == 404 and api == "completions" and self.api == "auto" and not _of_model(flight.error):
+                if flight.status == 404 and api == "completions" and self.api == "auto" and not of_model(flight.error):
                     api = "chat"
                     continue
                 raise self._error(flight, model)
@@ -113,7 +115,7 @@ class Contact:
             if named == "logprobs" and n_top > 1:
                 n_top = 5 if n_top > 5 else 1  # servers have a largest number: 5 of old, 20
                 continue
-            if named is None and _of_model(flight.error) and not refused:
+            if named is None and of_model(flight.error) and not refused:
                 raise self._error(flight, model)
             refused.append(named or names[0])
             names.remove(refused[-1])
@@ -126,6 +128,9 @@ class Contact:
         got = get(self.host, self.host.address.target("/models"), within_ns=_MODELS_WITHIN_NS)
         if got.fault in ("refused", "tls", "timeout"):
             raise error_of(_Seen(got.fault, got.error, None, {}), self.host.address, self.model)
+        if not self.host.address.tls and (got.fault in _WITHOUT_TLS or got.status == 400) and speaks_tls(self.host):
+            told = "the server speaks TLS, and was asked without"
+            raise error_of(_Seen("tls", told, None, {}), self.host.address, self.model)
         if got.status in (401, 403):
             text = self.host.unsecret(got.body.decode("utf-8", errors="replace"))
             raise error_of(_Seen("http_error", text, got.status, dict(got.headers)), self.host.address, self.model)
@@ -176,12 +181,8 @@ class Contact:
         return flight
 
     def _error(self, flight: Flight, model: str | None) -> Exception:
-        if model is not None and flight.status in (400, 404) and _of_model(flight.error) and model not in self._models:
-            return (
-                unknown_model(model, self._models, self.host.address)
-                if self._models
-                else error_of(_Seen("http_error", flight.error, 404, flight.headers), self.host.address, model)
-            )
+        if model is not None and flight.status in (400, 404) and of_model(flight.error) and model not in self._models:
+            return unknown_model(model, self._models, self.host.address, flight.error)
         return error_of(flight, self.host.address, model, self._models)
 
     def _found(
@@ -229,11 +230,6 @@ def _named(text: str, names: Sequence[str]) -> str | None:
     if "stream_options" in text:
         return next((name for name in ("continuous_usage_stats", "include_usage") if name in names), None)
     return None
-
-
-def _of_model(text: str | None) -> bool:
-    """Whether an error is about the model that was asked for."""
-    return re.search(r"\bmodel\b|pinned to", text or "", re.IGNORECASE) is not None
 
 
 def _effects(messages: Sequence[Message]) -> frozenset[str]:

@@ -94,6 +94,8 @@ class Chunks:
         self._n_top = n_top
         self._most_tokens = most_tokens
         self._told = {"exact": 0, "counted": 0, "coarse": 0}
+        self._n_left_out = 0
+        self._has_ids = False
         self._n_empty = 0
         self._n_longer = 0
         self._doubt: str | None = None
@@ -175,8 +177,11 @@ class Chunks:
             row.agreement.stop_comparing()
         if n_told:
             row.agreement.see(b"" if channel == _TOOL else data, ids, entries)
-            self._told["exact"] += 1
-            return self._exact(choice.index, data, channel, ids, entries, row)
+            n_left_out = self._left_out(n_told, n_counted, data)
+            row.agreement.know_of(n_left_out)
+            self._told["counted" if n_left_out else "exact"] += 1
+            before = [Said(choice.index, None, b"", channel=channel)] * n_left_out
+            return before + self._exact(choice.index, data, channel, ids, entries, row)
         if n_counted is not None and n_counted >= (1 if data else 0):
             self._told["counted"] += bool(n_counted)
             parts = [data] + [b""] * (n_counted - 1)
@@ -188,6 +193,17 @@ class Chunks:
         self._n_longer += not may_be_one_token(data)
         return [Said(choice.index, None, data, channel=channel)]
 
+    def _left_out(self, n_told: int, n_counted: int | None, data: bytes) -> int:
+        """Tokens before those of a message that the server counted and did not tell.
+
+        llama.cpp sends nothing for a token that leaves a character unfinished, and its timings count it. Who counts in usage tells
+        all tokens: a difference there is a contradiction.
+        """
+        if self.timings is None or n_counted is None or not n_told < n_counted <= len(data):
+            return 0
+        self._n_left_out += n_counted - n_told
+        return n_counted - n_told
+
     def _exact(
         self, index: int, data: bytes, channel: int | None, ids: Sequence[int], entries: Sequence[Entry], row: _Row
     ) -> list[Said]:
@@ -198,6 +214,7 @@ class Chunks:
         for i in range(n):
             entry = entries[i] if entries else None
             token_id = ids[i] if ids else entry.id if entry is not None else None
+            self._has_ids = self._has_ids or token_id is not None
             if entry is None:
                 found.append(Said(index, token_id, parts[i], channel=channel))
                 continue
@@ -254,8 +271,19 @@ class Chunks:
             running = all(row.counts for row in self.rows) and sum(row.n_counted for row in self.rows) == n
             if running and self.timings is not None and 0 < counted - n <= MOST_HELD_TOKENS:
                 return "counted", f"the server counts {counted} tokens, the last {counted - n} of them in no message"
+            if told == ["exact"]:  # what came was seen, be the count what it may
+                return "counted", f"usage says {counted}, {n} {'ids' if self._has_ids else 'tokens'} came"
             return "coarse", f"the server counts {counted} tokens, and {n} came"
-        return told[-1], None if told[-1] == "exact" else "the tokens of a message are counted, not told"
+        return self._label_of_tokens(told)
+
+    def _label_of_tokens(self, told: Sequence[str]) -> tuple[str, str | None]:
+        """The label where every token has a row, and nothing speaks against their number."""
+        if self._n_left_out:
+            return "counted", f"{self._n_left_out} tokens inside characters are counted, and not told"
+        if told[-1] == "counted":
+            return "counted", "the tokens of a message are counted, not told"
+        disputed = (row.agreement.disputed for row in self.rows)
+        return "exact", next((one for one in disputed if one is not None), None)
 
     def _label_of_messages(self, counted: int | None, told: Sequence[str]) -> tuple[str, str]:
         """The label where a row is a message with text."""

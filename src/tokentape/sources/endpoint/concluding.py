@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from tokentape.data.exchange import IN_ONE_PIECE
 from tokentape.sources.endpoint.chunks import Chunks
 from tokentape.sources.endpoint.fitting import fitted, name_of
 from tokentape.sources.endpoint.messages import MOST_PROMPT, whole
@@ -53,16 +54,17 @@ def missing(chunks: Chunks, *, said_done: bool, says: bool) -> tuple[str | None,
 
 
 def concluded(
-    chunks: Chunks, n_prompt: int | None, unsecret: Callable[[str], str], *, whole_answer: bool
+    chunks: Chunks, n_prompt: int | None, unsecret: Callable[[str], str], *, whole_answer: bool, streamed: bool = True
 ) -> dict[str, Any]:
     """The fields of an :class:`~tokentape.data.exchange.Exchange` that tell of tokens.
 
     ``n_prompt`` is what the messages told of the prompt; of an answer that is not whole the server's count says nothing. Why the
-    label is not ``exact`` stands with what the server says of itself, as ``label_reason``. ``unsecret`` takes secrets out of texts.
+    label is not ``exact``, or what else a server contradicts, stands with what it says of itself, as ``label_reason``; so does
+    that an answer came in one piece, where it is not ``streamed``. ``unsecret`` takes secrets out of texts.
     """
     label, reason = chunks.label(whole_answer=whole_answer)
     usage = chunks.usage if chunks.usage is not None else _of_choices(chunks)
-    server = fitted(chunks.timings, unsecret) or {}
+    server = {**(fitted(chunks.timings, unsecret) or {}), **({} if streamed else IN_ONE_PIECE)}
     if reason is not None:
         server["label_reason"] = reason
     finishes = [name_of(row.finish, unsecret, LONGEST_FINISH) for row in chunks.rows]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tokentape.sources.endpoint.fitting import unicode_text
+from tokentape.recorder.fitting import unicode_text
 
 __all__ = [
     "LARGEST_ID",

@@ -9,11 +9,14 @@ from typing import Protocol
 from tokentape.errors import ModelError, TokentapeError, Unreachable, UsageError
 from tokentape.sources.endpoint.address import Address
 
-__all__ = ["Failed", "error_of", "may_go_better", "told", "unknown_model", "wait_s"]
+__all__ = ["Failed", "error_of", "may_go_better", "of_model", "told", "unknown_model", "wait_s"]
 
 MOST_SHOWN = 300
 MOST_MODELS = 12
 LONGEST_WAIT_DIGITS = 6
+
+_PINNED = re.compile(r"pinned to '(?P<name>[^']+)'")
+"""What transformers serve answers to another model than the one that it was started with."""
 
 
 class Failed(Protocol):
@@ -94,8 +97,34 @@ def error_of(failed: Failed, address: Address, model: str | None, models: Sequen
     return ModelError("the answer broke off", why=why, fix="see the log of the server; then record again")
 
 
-def unknown_model(model: str | None, models: Sequence[str], address: Address) -> UsageError:
-    """The model that was asked for is not among those that the server lists."""
+def of_model(text: str | None) -> bool:
+    """Whether an error is about the model that was asked for."""
+    return re.search(r"\bmodel\b", text or "", re.IGNORECASE) is not None or _PINNED.search(text or "") is not None
+
+
+def unknown_model(model: str | None, models: Sequence[str], address: Address, said: str | None = None) -> UsageError:
+    """The model that was asked for is not among those that the server lists, or it is, and the server ``said`` that it is not."""
+    why = None if said is None else told(said)
+    if (
+        said is not None and (pinned := _PINNED.search(said)) is not None
+    ):  # of transformers serve, whose list is of other models
+        return UsageError(
+            f"{address.url} has no model {told(model, 100)}",
+            why=str(why),
+            fix=f"--served-model {told(pinned['name'], 100)}",
+        )
+    if model is None and not models:
+        return UsageError(
+            f"{address.url} does not know which model is meant",
+            why=why or "it lists none, and none was given",
+            fix="give the name that the server was started with: --served-model NAME",
+        )
+    if said is not None and model in models:
+        return UsageError(
+            f"{address.url} lists the model {told(model, 100)}, and refuses it",
+            why=str(why),
+            fix="see the log of the server",
+        )
     listed = ", ".join(models[:MOST_MODELS]) + (", ..." if len(models) > MOST_MODELS else "")
     if model is None:
         return UsageError(
@@ -106,7 +135,7 @@ def unknown_model(model: str | None, models: Sequence[str], address: Address) ->
     if not models:
         return UsageError(
             f"{address.url} has no model {told(model, 100)}",
-            why="the server says so, and lists none",
+            why=why or "the server says so, and lists none",
             fix="give the name that the server was started with: --served-model NAME",
         )
     return UsageError(
@@ -138,8 +167,8 @@ def _refused(failed: Failed, address: Address, why: str, model: str | None, mode
             why=why,
             fix=f"export {address.key_env}=...; --api-key-env NAME takes it from another variable",
         )
-    if status == 404 and re.search(r"\bmodel\b", why, re.IGNORECASE):
-        return unknown_model(model, models, address)
+    if (status == 404 and of_model(why)) or (status == 400 and _PINNED.search(why)):
+        return unknown_model(model, models, address, failed.error)
     if status == 404:
         return UsageError(
             f"{address.url} has no such path (404)",

@@ -7,7 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-__all__ = ["LONGEST_ERROR", "LONGEST_NAME", "fitted", "name_of", "unicode_text", "without_secrets"]
+from tokentape.recorder.fitting import holds, unicode_text
+
+__all__ = ["LONGEST_ERROR", "LONGEST_NAME", "fitted", "name_of", "without_secrets"]
 
 LONGEST_NAME = 200
 """Characters of a name, such as that of a model or a request."""
@@ -20,17 +22,6 @@ SHORTEST_SECRET = 4
 """A shorter one is a part of ordinary words."""
 
 _ESCAPE = re.compile(r"\\u00([2-7][0-9a-fA-F])")
-
-
-def unicode_text(text: str) -> str:
-    """A text without lone surrogates, which no file can hold: U+FFFD stands for one."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
 
 
 def without_secrets(text: str, secrets: tuple[str, ...]) -> str:
@@ -75,7 +66,7 @@ def fitted(value: Mapping[str, Any] | None, unsecret: Callable[[str], str]) -> d
             return [of(part, depth + 1) for part in one if left[0] > 0]
         if isinstance(one, float) and not math.isfinite(one):
             return None
-        if type(one) is int and not -(1 << 63) <= one < 1 << 63:
+        if type(one) is int and not holds(one):
             return None
         return one
 

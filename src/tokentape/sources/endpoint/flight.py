@@ -169,6 +169,8 @@ class Flight:
             return None if mark is None else mark - origin
 
         first, unsecret = self.first or Message(), self._host.unsecret
+        whole = self.fault is None or self.chunks.all_finished
+        streamed = self._n_messages == 0 or (self.body is not None and self.body.is_stream)
         return Exchange(
             connect_ns=since(self._marks[0]),
             connected_ns=since(self._marks[1]),
@@ -181,9 +183,7 @@ class Flight:
             stamps=None if self.first_byte_ns is None else "kernel" if self._by_kernel else "read",
             model=name_of(first.model, unsecret),
             request_id=name_of(first.request_id or self.headers.get("x-request-id"), unsecret),
-            **concluded(
-                self.chunks, self._n_prompt, unsecret, whole_answer=self.fault is None or self.chunks.all_finished
-            ),
+            **concluded(self.chunks, self._n_prompt, unsecret, whole_answer=whole, streamed=streamed),
         )
 
     # -- moving on -----------------------------------------------------------------------------------------------------
@@ -363,7 +363,8 @@ class Flight:
         if self._stage is Stage.CLOSING:
             self._end(None, None)
         else:
-            self._end("timeout", self._patience.why(now))
+            shaking = self.connection is not None and self.connection.is_shaking
+            self._end("tls" if shaking else "timeout", self._patience.why(now, shaking=shaking))
 
     def _quoted(self, data: bytes) -> str:
         """The beginning of what cannot be read."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import selectors
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import h11
 
 from tokentape.sources.endpoint.wire import Connection, Host, WireError
 
-__all__ = ["Got", "get", "wait_for"]
+__all__ = ["Got", "get", "speaks_tls", "wait_for"]
 
 MOST_BYTES = 8 << 20
 
@@ -57,7 +57,7 @@ def get(host: Host, target: str, *, within_ns: int = 5_000_000_000) -> Got:
     found = _Found()
     fault = error = None
     try:
-        _exchange(connection, host, target, found, began + within_ns)
+        _exchange(connection, host, target, found, within_ns)
     except WireError as problem:
         fault, error = problem.fault, host.unsecret(str(problem))
     except h11.RemoteProtocolError as problem:
@@ -74,11 +74,30 @@ class _Found:
     body: bytearray = field(default_factory=bytearray)
 
 
-def _exchange(connection: Connection, host: Host, target: str, found: _Found, until_ns: int) -> None:
+def speaks_tls(host: Host, *, within_ns: int = 3_000_000_000) -> bool:
+    """Whether a server that is asked without TLS takes a handshake of it, with whatever certificate."""
+    until_ns = time.perf_counter_ns() + within_ns
+    connection = host.connection(replace(host.address, scheme="https", ca_file=None, insecure=True).tls_context())
+    try:
+        while not connection.advance():
+            if time.perf_counter_ns() >= until_ns:
+                return False
+            wait_for(connection, until_ns)
+    except WireError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def _exchange(connection: Connection, host: Host, target: str, found: _Found, within_ns: int) -> None:
     http, sent = connection.http, False
+    until_ns = time.perf_counter_ns() + within_ns
     while True:
         if time.perf_counter_ns() >= until_ns:
-            raise WireError("timeout", "no answer within the time")
+            if connection.is_shaking:
+                raise WireError("tls", f"no TLS handshake within {within_ns / 1e9:.3g} s")
+            raise WireError("timeout", f"no answer within {within_ns / 1e9:.3g} s")
         if connection.advance():
             if not sent:
                 request = h11.Request(method="GET", target=target, headers=[*host.headers, ("Connection", "close")])

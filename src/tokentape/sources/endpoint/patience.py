@@ -67,8 +67,8 @@ class Patience:
         """The earlier of both."""
         return min((one for one in (self.silence_ns, self.end_ns) if one is not None), default=None)
 
-    def why(self, now: int) -> str:
-        """What has not happened within which time, at the mark ``now``."""
+    def why(self, now: int, *, shaking: bool = False) -> str:
+        """What has not happened within which time, at the mark ``now``; ``shaking`` where TLS is what is waited for."""
         begun = self.begun_ns if self.begun_ns is not None else now
         silence = self.silence_ns
         if silence is not None and now < silence and self.first_byte_ns is not None:
@@ -77,5 +77,6 @@ class Patience:
                 return f"not over within {(now - begun) / 1e9:.3g} s"
             said_ns = self.first_byte_ns if self.said_ns is None else self.said_ns
             return f"nothing that says anything within {(now - said_ns) / 1e9:.3g} s"
-        what = "no connection" if not self.connected else "no answer" if self.first_byte_ns is None else "nothing more"
+        waited = "no TLS handshake" if shaking else "no connection"
+        what = waited if not self.connected else "no answer" if self.first_byte_ns is None else "nothing more"
         return f"{what} within {(now - (self.last_ns or begun)) / 1e9:.3g} s"

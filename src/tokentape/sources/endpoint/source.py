@@ -20,6 +20,7 @@ from tokentape.sources.endpoint.capability import Capability, Contact, unprobed
 from tokentape.sources.endpoint.entries import LARGEST_ID
 from tokentape.sources.endpoint.failures import error_of
 from tokentape.sources.endpoint.fields import APIS, body_of, rich_fields
+from tokentape.sources.endpoint.fitting import without_secrets
 from tokentape.sources.endpoint.flight import Flight
 from tokentape.sources.endpoint.reading import Reader
 from tokentape.sources.endpoint.scraping import scrape
@@ -53,7 +54,8 @@ class EndpointSource:
 
     ``model`` is the name under which it is served, the only one that the server lists unless given. ``api`` is ``"completions"``,
     ``"chat"``, or ``"auto"``: completions, unless there is a ``system`` text, or the server has chats alone. The key comes from the
-    environment variable ``key_env``, further headers from those of ``header_envs`` (``(header, variable)``), and neither is kept.
+    environment variable ``key_env``, further headers from those of ``header_envs`` (``(header, variable)``), and neither is kept,
+    nor where it stands in the URL or in ``extra_body``.
     ``extra_body`` are fields for every request. ``candidates`` likeliest tokens are asked for where log-probabilities are recorded.
     ``timeout`` (seconds) is how long the first byte, and each next one, is waited for; ten times as long for bytes that say
     something. ``probe`` False sends the request without
@@ -182,7 +184,7 @@ class EndpointSource:
             target,
             _encoded({**body, **asked, **kept}),
             tuple(replace(head, row=row) for row in range(n)),
-            {**shown, **kept},
+            {**shown, **_unsecret(kept, self.address.secrets())},
             seed,
             known.n_top,
             limits,
@@ -277,6 +279,15 @@ def _refuse_unsendable(prompt: Prompt, seed: int | None) -> None:
             )
 
 
+def _unsecret(value: Any, secrets: tuple[str, ...]) -> Any:
+    """A value of JSON as the tape keeps it: people put a key into the body too."""
+    if isinstance(value, str):
+        return without_secrets(value, secrets)
+    if isinstance(value, Mapping):
+        return {without_secrets(str(name), secrets): _unsecret(one, secrets) for name, one in value.items()}
+    return [_unsecret(one, secrets) for one in value] if isinstance(value, list | tuple) else value
+
+
 def _encoded(body: Mapping[str, Any]) -> bytes:
     try:
         return json.dumps(body, ensure_ascii=False).encode()
@@ -284,7 +295,7 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
         raise UsageError(
             "the request holds text that is no Unicode",
             why=f"{error.object[error.start]!a} stands for no character",
-            fix="check the prompt and the system text; iconv -t UTF-8",
+            fix="check the prompt and the system text",
         ) from error
 
 

@@ -25,6 +25,12 @@ _TIMESPEC = struct.Struct("@qq")
 STEP_NS = 50_000
 """The two clocks are paired anew where they seem to have moved apart by more than this."""
 
+PAIRS, MOST_PAIRS = 8, 200
+"""Readings of both clocks of which the tightest counts."""
+
+TIGHT_NS = 5_000
+"""A pair is off by at most half of its width, which is some hundred nanoseconds where nothing comes between."""
+
 
 class Stamp(NamedTuple):
     """When some bytes had come (``ns``) and when the read that brought them returned (``read_ns``), on the monotonic clock."""
@@ -45,14 +51,16 @@ class WallClock:
         self._apart = self._paired()
 
     def _paired(self) -> int:
-        """Wall clock minus monotonic clock, of the tightest of some pairs."""
+        """Wall clock minus monotonic clock, of the tightest of some pairs; of more where this process was held up in each."""
         best = None
-        for _ in range(8):
+        for n in range(MOST_PAIRS):
             before = self._now()
             wall = self._wall()
             width = self._now() - before
             if best is None or width < best[0]:
                 best = width, wall - before - width // 2
+            if n + 1 >= PAIRS and best[0] <= TIGHT_NS:
+                break
         assert best is not None
         return best[1]
 

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 
 import h11
 
-from tokentape.sources.endpoint.address import PUBLIC_HEADERS, Address, Place
-from tokentape.sources.endpoint.fitting import SHORTEST_SECRET, without_secrets
+from tokentape.sources.endpoint.address import Address, Place
+from tokentape.sources.endpoint.fitting import without_secrets
 from tokentape.sources.endpoint.stamps import (
     ANCILLARY_BYTES,
     Stamp,
@@ -48,10 +48,7 @@ class Host:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.headers = address.headers()
-        values = [value for _, value in self.headers[len(PUBLIC_HEADERS) :]]
-        secrets = {part for value in values for part in (value, value.removeprefix("Bearer "))}
-        # the longer first: one may be a part of another
-        self.secrets = tuple(sorted((one for one in secrets if len(one) >= SHORTEST_SECRET), key=len, reverse=True))
+        self.secrets = address.secrets()
         self._tls = address.tls_context()
         self._places = address.places()
         self._clock = WallClock()
@@ -60,9 +57,9 @@ class Host:
         """A text without what is secret: servers like to repeat a key that they refuse."""
         return without_secrets(text, self.secrets)
 
-    def connection(self) -> Connection:
-        """A connection that has not begun to connect."""
-        return Connection(self._places, self.address.host, self._tls, self._clock)
+    def connection(self, tls: ssl.SSLContext | None = None) -> Connection:
+        """A connection that has not begun to connect; with ``tls`` where the address asks for none too."""
+        return Connection(self._places, self.address.host, tls or self._tls, self._clock)
 
 
 class Connection:
@@ -95,6 +92,11 @@ class Connection:
     def is_open(self) -> bool:
         """Whether it can be written to."""
         return self.connected_ns is not None and self._socket is not None
+
+    @property
+    def is_shaking(self) -> bool:
+        """Whether it waits for the handshake of TLS."""
+        return self._is_connected and self._tls is not None and self.connected_ns is None
 
     def fileno(self) -> int:
         """The file descriptor, -1 where there is none; another one after a place that did not answer."""

@@ -160,7 +160,10 @@ class Cluster:
             Worker,
             batch_size=1,
             batch_format="pyarrow",
-            compute=ray.data.ActorPoolStrategy(size=self.n_workers, max_tasks_in_flight_per_actor=2),
+            # more workers than blocks would have nothing to do, and Ray warns of them
+            compute=ray.data.ActorPoolStrategy(
+                size=max(1, min(self.n_workers, len(blocks))), max_tasks_in_flight_per_actor=2
+            ),
             fn_constructor_args=(make,),
             num_cpus=1,
             num_gpus=self.n_gpus,
