@@ -36,25 +36,28 @@ A tape holds moments and counts; everything here is computed from them when aske
 the nanosecond. What cannot be told is null (`n/a`), never zero.
 
 ```console
-$ tokentape show cat.tape --slo ttft=500ms,gap=50ms     # our own metrics, goodput, fluidity
-$ tokentape show cat.tape --dialect vllm                # what `vllm bench serve` would print
-$ tokentape show cat.tape --dialect all                 # side by side
-$ tokentape show cat.tape --series gap,entropy          # columns, for a plot or a spreadsheet
+$ tokentape show cat.tape --slo ttft=500ms,gap=50ms       # our own metrics, goodput, fluidity
+$ tokentape show load.tape --slo ttft=500ms               # of an open loop counted from when requests were due
+$ tokentape show load.tape --slo ttft=500ms --from start  # the same, counted from when they were sent
+$ tokentape show cat.tape --dialect vllm                  # what `vllm bench serve` would print
+$ tokentape show cat.tape --dialect all                   # side by side
+$ tokentape show cat.tape --series gap,entropy            # columns, for a plot or a spreadsheet
 ```
 
-In Python: `tokentape.study.metrics.metrics(tape, dialect=None, slo=None)`.
+In Python: `tokentape.study.metrics.metrics(tape, dialect=None, slo=None, since=None)`.
 
 ## Our own definitions
 
-`start` is when the request was handed over, `t1..tn` when each of its n tokens was known: the end of the step that gave it. Tokens
-of one step have one moment.
+`start` is when the request was handed over, with `--from due` (`since="due"`), and wherever objectives are asked of an open
+loop, when it was due; `t1..tn` when each of its n tokens was known: the end of the step that gave it. Tokens of one step have
+one moment.
 """
 
 DEFINITIONS = (
     ("TTFT, time to first token", "t1 - start", "MLPerf Inference, `TTFT`"),
     (
         "token gap",
-        "t[i] - t[i-1], every token; 0 within a step, none within a read from a server",
+        "t[i] - t[i-1], every token; 0 within a step; from a server, of tokens that came alone",
         "the recorder's own; a chunk is not a token",
     ),
     ("chunk gap", "the same between steps that gave a token", "wire time between messages"),
@@ -62,7 +65,11 @@ DEFINITIONS = (
     ("mean gap", "(tn - t1) / (n - 1), n > 1", "often called TPOT"),
     ("E2E", "tn - start, requests that ended", "request latency"),
     ("normalised latency", "E2E / n", "Yu et al., Orca, OSDI 2022"),
-    ("tokens/s, requests/s", "all tokens, requests that ended / (last moment - first start)", ""),
+    (
+        "tokens/s, requests/s",
+        "all tokens, requests that ended / (last moment - first start)",
+        "see below for an open loop",
+    ),
     ("decode tokens/s", "sum (n - 1) / (last - first token), runs added up", ""),
     ("surprise", "-logprob, nats", "the model's own distribution, before any rule"),
     ("perplexity", "exp(mean surprise)", "Jelinek et al., 1977"),
@@ -73,8 +80,18 @@ DEFINITIONS = (
 
 PROMISES = """\
 **Goodput.** Objectives are a TTFT, a mean gap (`gap`, also called `tpot`) and an E2E; each is met at equality. A request that
-failed or was cut short is a miss; so is one whose times are not known. A request of one token has no gap and is asked for the rest;
-how many there are is said.
+failed or did not finish is a miss; so is one whose times are not known. A request of one token has no gap and is asked for the
+rest; how many there are is said. Where requests were due, they count from there: one that was never sent is a miss, and one
+that was sent again is one request.
+
+**Gaps from a server.** What one read of the socket brings has one stamp. So a token gap is measured where the token came alone:
+without another of its answer, a message behind it that has none, or the end of the answer. How many others there are is said
+(`n_untold`); they are in no percentile, and in the mean: the time from first to last token over their number. A chunk gap is
+one between two reads.
+
+**Rates of an open loop.** Due is over the length of the schedule. Ended is over the same, longer by what answers took longer at
+the end than at the beginning: as much as was due where a server kept up, what it can do where it did not, and never more than
+was due.
 
 **Fluidity index.** The first token is due `ttft` after the request, every other one `gap` after the deadline before it: a token
 that comes early leaves its slack to the next. A late one misses its deadline and each further one that `gap` would have set until

@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 import tokentape
+from tokentape.cli.record import command
+from tokentape.cli.record_endpoint import endpoint_of
 from tokentape.mock.faults import parse_fault
 from tokentape.mock.script import Script
 from tokentape.mock.serving import MockServer
@@ -105,7 +107,10 @@ def test_further_fields_and_attempts(tape: Tape) -> None:
         (["--ca-file", "cert.pem"], "a file of certificates for a server without TLS"),
         (["--seed", "99999999999999999999"], "seed=99999999999999999999"),
         (["--chat", "--api", "completions"], "--chat with --api completions"),
-        (["--timeout", "0"], "timeout=0"),
+        (["--timeout", "0"], "--timeout 0 is no time"),
+        (["--timeout", "soon"], "fix: --timeout 2m"),
+        (["--timeout", "-3s"], "--timeout -3s is no time"),
+        (["--timeout", "20000d"], "timeout=1728000000"),
         (["--greedy", "--do-sample"], "--greedy together with"),
         (["--num-beams", "4"], "beam search"),
     ],
@@ -117,7 +122,16 @@ def test_what_is_refused_before_the_server_is_asked(tape: Tape, words: list[str]
 
 
 @pytest.mark.parametrize(
-    "flag", ["--served-model=x", "--timeout=3", "--insecure", "--no-probe", "--api=chat", "--retries=1"]
+    ("text", "ns"), [("500ms", 5 * 10**8), ("30s", 3 * 10**10), ("2m", 12 * 10**10), ("1.5", 15 * 10**8)]
+)
+def test_a_time_to_wait_is_written_as_every_other_time(text: str, ns: int) -> None:
+    words = ["--endpoint", "http://127.0.0.1:1", "x", "--timeout", text]
+    limits = endpoint_of(command.make_context("record", words).params).limits
+    assert (limits.first_ns, limits.between_ns) == (ns, ns)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--served-model=x", "--timeout=3s", "--insecure", "--no-probe", "--api=chat", "--retries=1"]
 )
 def test_options_of_a_server_want_a_server(tape: Tape, flag: str) -> None:
     done = tape("record", "demo", "It is", flag)
@@ -152,6 +166,26 @@ def test_a_request_that_came_through_at_last_is_complete(tape: Tape) -> None:
 def test_no_prompt_and_no_model(tape: Tape) -> None:
     assert "no prompt was given" in tape("record", "--endpoint", "http://127.0.0.1:1").err
     assert "no model was given" in tape("record").err
+
+
+@pytest.mark.parametrize("more", [(), ("--requests", "3")])
+def test_advice_is_what_can_be_typed_in_a_shell(tape: Tape, more: tuple[str, ...]) -> None:
+    there = ("record", "--endpoint", "http://127.0.0.1:1", *more)
+    done = tape(*there, "demo", "Hi")
+    assert (
+        "that is --served-model NAME\nfix: put the prompt in quotes: tokentape record --endpoint URL 'demo Hi'"
+        in done.err
+    )
+    Path("picture.png").write_bytes(b"\x89PNG\r\n\x1a\n\0\0")
+    for flag in ("-f", "--prompts"):
+        done = tape(*there, flag, "picture.png")
+        assert done.code == 2 and "picture.png holds no text" in done.err and "iconv" not in done.err
+
+
+def test_several_answers_of_greedy_search_are_refused_in_words_of_the_shell(tape: Tape) -> None:
+    with breaking("no_done") as server:
+        done = tape("record", "--endpoint", server.url, "Hi", "--num-return-sequences", 3, "--greedy")
+    assert done.code == 2 and "fix: --do-sample instead of --greedy" in done.err
 
 
 def test_nobody_there_is_exit_code_5(tape: Tape) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,15 +38,15 @@ def server() -> Iterator[MockServer]:
 
 
 def test_the_path_goes_to_stdout_and_the_card_to_stderr(tape: Callable[..., Any], server: MockServer) -> None:
-    options = ("--rate", "60", "--duration", "500ms", "--prompt-tokens", "30", "-n", "4", "-o", "a.tape")
+    options = ("--rate", "60", "--duration", "soon", "--prompt-tokens", "30", "-n", "4", "-o", "a.tape")
     wrong = tape("record", "--endpoint", server.url, *options)
-    assert wrong.code == 2 and "--duration 500ms is no time" in wrong.err
+    assert wrong.code == 2 and "--duration soon is no time" in wrong.err
     done = tape("record", "--endpoint", server.url, *options[:2], "--requests", "20", *options[4:])
     assert done.code == 0 and done.out == "a.tape\n", done.err
-    assert re.search(r"requests +20 requests: 20 ended, 0 failed, 0 cut short", done.err)
+    assert re.search(r"requests +20 requests: 20 answered, 0 failed, 0 not finished", done.err)
     assert "600 tokens asked for, 600 counted by the server" in done.err
     assert "TTFT, due" in done.err and "60.0 requests/s due" not in done.err  # poisson is never exactly that
-    assert re.search(r"client +(kept up|the client, not the server, was the bottleneck)", done.err)
+    assert re.search(r"client +(kept up|was late|the client, not the server, was the bottleneck)", done.err)
     with tt.open("a.tape") as recorded:
         assert len(recorded.runs) == 20 and not recorded.verify()
         assert recorded.notes["load"]["kind"] == "poisson" and recorded.notes["load"]["rate"] == 60
@@ -109,6 +111,26 @@ def test_a_sweep_over_rates_has_a_tape_for_each(tape: Callable[..., Any], tmp_pa
         assert found["knee"]["verdict"] in ("found", "below", "none") and found["largest"]["good"] == 80
 
 
+def test_a_server_that_goes_in_a_sweep_leaves_what_was_measured(
+    tape: Callable[..., Any], server: MockServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tokentape.cli import record_load
+    from tokentape.errors import Unreachable
+
+    real, times = record_load._recorded, iter(range(9))
+
+    def recorded(*given: Any) -> Any:
+        if next(times):
+            raise Unreachable("it answers no more", why="it is gone", fix="start it")
+        return real(*given)
+
+    monkeypatch.setattr(record_load, "_recorded", recorded)
+    options = ("--prompt-tokens", "10", "-n", "5", "--requests", "6", "-o", "s.tape")
+    done = tape("record", "--endpoint", server.url, "--rate", "20,40,80", *options)
+    assert done.code == 5 and "error: it answers no more" in done.err
+    assert [line.split()[0] for line in done.out.splitlines()[:2]] == ["rate/s", "20"]
+
+
 def test_a_sweep_over_concurrency(tape: Callable[..., Any], tmp_path: Path) -> None:
     with MockServer(QUICK) as server:
         options = ("--prompt-tokens", "10", "-n", "5", "--requests", "12", "-o", "c.tape")
@@ -117,7 +139,7 @@ def test_a_sweep_over_concurrency(tape: Callable[..., Any], tmp_path: Path) -> N
         lines = done.out.splitlines()
         assert lines[0].startswith("at a time  due/s") and [line.split()[0] for line in lines[1:4]] == ["1", "2", "4"]
         assert [line.split()[-1] for line in lines[1:4]] == ["c-1.tape", "c-2.tape", "c-4.tape"]
-        assert lines[-1] == "next: tokentape show c-4.tape; tokentape view c-4.tape"
+        assert lines[-1] == "next: tokentape show c.tape (this table again); tokentape view c-4.tape"
         assert "4 at a time: 12 of 12 ended" in done.err
         with tt.open("c-4.tape") as recorded:
             assert recorded.notes["load"]["concurrency"] == 4 and recorded.notes["load"]["loop"] == "closed"
@@ -143,23 +165,29 @@ def test_some_failures_are_said_and_are_no_failure(capsys: pytest.CaptureFixture
     from tokentape.views.screen import Screen
 
     told = {"n_requests": 4, "n_failed": 1, "n_ended": 3, "n_cut_short": 0, "faults": {"reset": 1}}
+    told |= {"n_retries": 0, "n_failed_for_good": 1}
     _tell_failures(told, Screen.of(sys.stderr), quiet=False)  # and leaves no command
     assert "error: 1 of 4 requests failed" in capsys.readouterr().err
+    again = {**told, "n_requests": 11, "n_failed": 6, "n_ended": 5, "n_retries": 5}
+    _tell_failures(again, Screen.of(sys.stderr), quiet=False)  # six requests, one of which was given up
+    assert "error: 1 of 6 requests failed" in capsys.readouterr().err
+    _tell_failures({**again, "n_failed_for_good": 0}, Screen.of(sys.stderr), quiet=False)
+    assert capsys.readouterr().err == ""
     _tell_failures({**told, "n_failed": 0}, Screen.of(sys.stderr), quiet=False)
     assert capsys.readouterr().err == ""
 
 
 def test_an_import_that_ctrl_c_broke_off_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tokentape.cli.record_load import _interrupted_is_interrupted
+    from tokentape.cli.load_ending import ends_in_order
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(KeyboardInterrupt), _interrupted_is_interrupted():
+        with pytest.raises(KeyboardInterrupt), ends_in_order():
             try:
                 signal.raise_signal(signal.SIGINT)
             except KeyboardInterrupt:
                 raise ImportError("numpy.core.multiarray failed to import") from None
-        with pytest.raises(ImportError), _interrupted_is_interrupted():
+        with pytest.raises(ImportError), ends_in_order():
             raise ImportError("of its own")
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
@@ -215,29 +243,105 @@ def test_a_server_that_is_not_there(tape: Callable[..., Any], tmp_path: Path) ->
     assert not list(tmp_path.glob("*.tape"))
 
 
-def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
-    script = Script.steady(400, ttft_us=2_000, gap_us=20_000)
-    with MockServer(script, process=True) as server:
+class Loading:
+    """A load in a process of its own, which hears signals whoever started it; it goes on for a minute unless it is told."""
+
+    def __init__(self, server: MockServer, folder: Path, *options: str, terminal: int = subprocess.PIPE) -> None:
         command = [sys.executable, "-m", "tokentape", "record", "--endpoint", server.url, "--prompt-tokens", "10"]
-        command += ["-n", "400", "--concurrency", "3", "--duration", "60s", "-o", "i.tape", "--json"]
-        # where tests run in the background, Ctrl-C is ignored by whom they start
-        listening = f"import signal, os, sys; signal.signal(2, signal.default_int_handler); os.execv(sys.executable, {command!r})"
-        running = subprocess.Popen(
-            [sys.executable, "-c", listening], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
-        )
+        command += ["--duration", "60s", *options]
+        # where tests run in the background, Ctrl-C and the like are ignored by whom they start
+        listening = "import os, signal; signal.signal(2, signal.default_int_handler); "
+        listening += f"[signal.signal(n, signal.SIG_DFL) for n in (1, 15)]; os.execv({sys.executable!r}, {command!r})"
+        self.running = subprocess.Popen([sys.executable, "-c", listening], stdout=terminal, stderr=terminal, cwd=folder)
+
+    def wait_for(self, served: Callable[[], bool]) -> None:
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not any(
-            one.body for one in server.log.served if len(server.log.served) > 6
-        ):
+        while not served():
+            assert self.running.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
-        running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=60)
-    assert running.returncode == 130, err.decode()[-1500:]
+
+    def end(self, number: int) -> tuple[int, str, str]:
+        self.running.send_signal(number)
+        return self.left()
+
+    def left(self) -> tuple[int, str, str]:
+        out, err = self.running.communicate(timeout=60)
+        return self.running.returncode, (out or b"").decode(), (err or b"").decode()
+
+
+LONG = Script.steady(400, ttft_us=2_000, gap_us=20_000)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_signal_ends_a_load_in_order(tape: Callable[..., Any], tmp_path: Path, number: int, code: int) -> None:
+    with MockServer(LONG, process=True) as server:
+        load = Loading(server, tmp_path, "-n", "400", "--concurrency", "3", "-o", "i.tape", "--json")
+        load.wait_for(lambda: sum(one.n_tokens for one in server.log.sent) > 60)
+        rc, out, err = load.end(number)
+    assert rc == code, err[-1500:]
     found = json.loads(out)
     assert found["interrupted"] is True and found["state"] == "partial"
+    assert found["load"]["client"]["late"] in (True, False) and found["load"]["n_cut_short"] == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["i.tape"]
     with tt.open(tmp_path / "i.tape") as recorded:
+        assert recorded.notes["ended_by"] == signal.Signals(number).name
         assert {trace.finish_reason for trace in recorded.traces} == {"interrupted"}
-        assert sum(len(trace.tokens["step"]) for trace in recorded.traces) > 0
+        n_tokens = sum(len(trace.tokens["step"]) for trace in recorded.traces)
+        assert n_tokens > 0
+    shown = tape("show", "i.tape").out  # though nothing was answered, what came was counted
+    assert f"3 requests, {n_tokens:,} tokens" in shown and "0 requests/s, n/a" not in shown
+
+
+def test_a_terminal_that_is_closed_costs_nothing_but_the_terminal(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    with MockServer(LONG, process=True) as server, os.fdopen(ours, "rb", buffering=0) as screen:
+        load = Loading(server, tmp_path, "-n", "400", "--concurrency", "2", "-o", "h.tape", terminal=theirs)
+        os.close(theirs)
+        seen = threading.Event()
+        reader = threading.Thread(target=_read_until, args=(screen.fileno(), seen))
+        reader.start()
+        load.wait_for(lambda: sum(one.n_tokens for one in server.log.sent) > 60)
+        seen.set()
+        reader.join()
+        screen.close()
+        rc, *_ = load.end(signal.SIGHUP)
+    assert rc == 129
+    with tt.open(tmp_path / "h.tape") as recorded:
+        assert recorded.notes["ended_by"] == "SIGHUP" and "client" in recorded.notes and not recorded.verify()
+
+
+def _read_until(fileno: int, seen: threading.Event) -> None:
+    while not seen.is_set():
+        if select.select([fileno], [], [], 0.1)[0]:
+            os.read(fileno, 1 << 16)
+
+
+def test_a_signal_in_a_sweep_leaves_its_table_and_names_every_tape(tmp_path: Path) -> None:
+    script = Script.steady(8, ttft_us=2_000, gap_us=1_000)
+    with MockServer(script, process=True) as server:
+        load = Loading(server, tmp_path, "-n", "8", "--rate", "20,40", "--requests", "30", "-o", "s.tape")
+        load.wait_for(lambda: sum(one.body is not None for one in server.log.served) > 42)  # the second step has begun
+        rc, out, err = load.end(signal.SIGTERM)
+    assert rc == 143, err
+    assert out.splitlines()[1].split()[0] == "20"
+    assert "what was recorded is in s-40.tape (partial)" in err
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="processes are found through /proc")
+def test_a_load_whose_client_process_died_has_failed(tape: Callable[..., Any], tmp_path: Path) -> None:
+    with MockServer(LONG, process=True) as server:
+        load = Loading(server, tmp_path, "-n", "400", "--rate", "5", "-o", "k.tape")
+        children = Path(f"/proc/{load.running.pid}/task/{load.running.pid}/children")
+        load.wait_for(lambda: sum(one.n_tokens for one in server.log.sent) > 60)
+        for child in children.read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        rc, out, err = load.left()
+    assert rc == 1 and out == "k.tape\n", err
+    assert "error: a client process died" in err and "client process 0 ended with -9" in err
+    assert "client_died" in err and "the client, not the server" not in err
+    with tt.open(tmp_path / "k.tape") as recorded:
+        assert recorded.state == "partial" and {one.fault for one in recorded.exchanges.values()} == {"client_died"}
+    assert "client_died: the client process that had sent it died" in tape("show", "k.tape", "--trace", "0").out
 
 
 def test_a_server_that_goes_leaves_a_partial_tape(tape: Callable[..., Any], tmp_path: Path) -> None:
@@ -254,6 +358,7 @@ def test_a_server_that_goes_leaves_a_partial_tape(tape: Callable[..., Any], tmp_
     _, err = running.communicate(timeout=90)
     assert running.returncode == 5, err
     assert b"answers no more" in err and b"what was recorded is in g.tape (partial)" in err
+    assert re.search(rb"requests +\d+ requests: \d+ answered, \d+ failed", err)  # the card of what came before
     with tt.open(tmp_path / "g.tape") as recorded:
         assert recorded.state == "partial" and len(recorded.runs) > 8
         assert "refused" in {one.fault for one in recorded.exchanges.values()}

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import tokentape
+from served_tapes import MS, Served, passed, served_tape, words
 from tokentape import Line, ScriptedSource
 from tokentape.recorder.tick import Said
 from tokentape.study.dialects import OF_SERVERS
 from tokentape.study.series import SERIES
 
-MS = 1_000_000
 Show = Callable[..., Any]
 
 
@@ -141,3 +141,35 @@ def test_what_cannot_be_is_refused(show: Show, arguments: list[str], told: str) 
     done = show(*arguments)
     assert (done.code, done.out) == (2, "") and told in done.err
     assert all(line.split(":")[0] in {"error", "why", "fix"} for line in done.err.splitlines())
+
+
+def test_requests_of_an_open_loop_are_judged_from_when_they_were_due(tape: Callable[..., Any], tmp_path: Path) -> None:
+    chunks = ((20 * MS, words(" a")), (10 * MS, words(" b")))
+    late = [
+        Served("late", chunks, passed(0, MS, 40 * MS, label="exact", finish="stop", scheduled_ns=-by * 10 * MS))
+        for by in range(10)
+    ]
+    path = served_tape(tmp_path / "load.tape", kinds=late, scrapes=())
+    sent = tape("show", path, "--slo", "ttft=55ms", "--from", "start")
+    assert "10 of 10 (100.0%)" in sent.out and "--from due counts from there" in sent.out
+    due = tape("show", path, "--slo", "ttft=55ms")
+    assert due.out == tape("show", path, "--slo", "ttft=55ms", "--from", "due").out
+    assert "4 of 10 (40.0%); missed by 6 late" in due.out and "--from due" not in due.out
+    assert any(line.startswith("from  ") and "each request was due" in line for line in due.out.splitlines())
+    found = {
+        since: json.loads(tape("show", path, "--json", "--from", since).out)["metrics"] for since in ("start", "due")
+    }
+    assert {since: one["since"] for since, one in found.items()} == {"start": "start", "due": "due"}
+    assert found["due"]["ttft"]["max"] - found["start"]["ttft"]["max"] == 90 * MS
+    assert found["due"]["n_scheduled"] == 10
+
+
+def test_a_moment_that_is_not_on_the_tape_is_refused(show: Show, tape: Callable[..., Any], tmp_path: Path) -> None:
+    done = show("--slo", "ttft=5ms", "--from", "due")
+    assert done.code == 1 and "no request was due at a moment of its own" in done.err and "--rate R" in done.err
+    for dialect in ("vllm", "all"):
+        done = show("--dialect", dialect, "--from", "due")
+        assert done.code == 2 and f"{dialect} from when requests were due" in done.err
+    done = show("--series", "gap", "--from", "due")
+    assert done.code == 2 and "--series with --dialect, --slo or --from" in done.err
+    assert show("--dialect", "tokentape", "--from", "start").code == 0

@@ -46,6 +46,16 @@ def test_json(tape: Callable[..., Any]) -> None:
     assert found["goodput"] is None and found["server"]["coefficients"]["token_ns"] == 20_000
 
 
+def test_times_below_a_millisecond_keep_three_digits(tape: Callable[..., Any]) -> None:
+    quick = ("simulate", "step=3123ns,sequence=1ns,position=0ns,token=1ns", "--rate", 20, "--requests", 40)
+    gap = json.loads(tape(*quick, "--json").out)["simulation"]["token_gap"]["mean"]
+    (line,) = [line for line in tape(*quick).out.splitlines() if line.startswith("token gap")]
+    shown = next(word for word in line.split() if word.startswith("0.00"))
+    assert 3000 < gap < 4000
+    # as exact as three digits are, and no more of them
+    assert abs(float(shown) * 1e6 - gap) < 6 and len(shown) == len("0.00312")
+
+
 def test_several_rates_are_a_table(tape: Callable[..., Any]) -> None:
     arguments = (
         "simulate",

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from tokentape.errors import UsageError
-from tokentape.load.knee import Step, knee_of, largest_of, read_rates, sweep_rates, wilson
+from tokentape.load.knee import Step, knee_of, largest_of, read_rates, step_of, sweep_rates, wilson
 
 S = 1_000_000_000
 
@@ -101,3 +101,25 @@ def test_rates_are_read(text, rates):
 def test_what_is_no_rate_is_refused(text):
     with pytest.raises(UsageError):
         read_rates(text)
+
+
+def account(**client):
+    spread = {"mean": None, "p99": None, "max": None, "n": 0}
+    counts = {"n_requests": 4, "n_retries": 0, "n_unsent": 0, "n_ended": 4, "since": "start"}
+    counts |= dict.fromkeys(("requests_per_s", "tokens_per_s", "offered_per_s"), 1)
+    times = dict.fromkeys(("ttft", "token_gap", "chunk_gap", "e2e"), spread)
+    return {**counts, **times, "goodput": None, "client": client, "server_behind": False}
+
+
+@pytest.mark.parametrize(
+    ("client", "late"),
+    [
+        ({"bottleneck": True}, True),
+        ({"bottleneck": False, "late": True, "off": [{"figure": "gap", "ns": 1, "share": 0.2}]}, True),
+        ({"bottleneck": False, "late": True, "off": [{"figure": "gap", "ns": 1, "share": 0.02}]}, False),
+        ({"bottleneck": False, "late": False, "off": [{"figure": "gap", "ns": 1, "share": 0.2}]}, False),
+        ({}, False),
+    ],
+)
+def test_a_step_is_marked_where_its_figures_may_be_the_clients(client, late):
+    assert step_of(8, account(**client)).client_late is late

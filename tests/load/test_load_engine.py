@@ -54,6 +54,7 @@ def test_a_client_that_was_held_up_is_late_by_as_much():
     world.stops.append((30 * MS, 500 * MS))
     engine, launcher, _ = loop(world, [(at * MS, talk(at)) for at in range(0, 200, 10)])
     assert engine.lateness.dispatch.most == 490 * MS
+    assert 480 * MS <= engine.lateness.loop.most <= 500 * MS  # what its loop was late by, though it had nothing to read
     assert sent(launcher)[:4] == [0, 10 * MS, 20 * MS, 30 * MS]
     assert set(sent(launcher)[4:]) == {530 * MS}
     assert engine.lateness.read.most > 400 * MS  # what came meanwhile was read late too
@@ -107,12 +108,22 @@ def test_a_retried_request_is_two_requests():
 
     engine, launcher, heard = loop(World(), [(5 * MS, talk(0))], answers=answers, retries=2)
     assert sent(launcher) == [5 * MS, 120 * MS, 335 * MS]  # 15 ms each, then 100 and 200 ms of pause
+    # due is what the first one was: a time since then holds what failed, and the pauses
     assert [(one.attempt, one.retry_of, one.scheduled_ns) for _, one in heard.ends.values()] == [
         (1, None, 5 * MS),
-        (2, 0, 120 * MS),
-        (3, 1, 335 * MS),
+        (2, 0, 5 * MS),
+        (3, 1, 5 * MS),
     ]
+    assert heard.ticks[2][0].end - heard.ends[2][1].scheduled_ns == 340 * MS
     assert (engine.counts.done, engine.counts.failed) == (1, 2)
+    assert engine.lateness.dispatch.most == 0 and engine.lateness.waited_for_room.n == 0  # a pause is no lateness
+
+
+def test_a_request_that_follows_no_schedule_is_not_due_when_it_is_sent_again():
+    answers = lambda n, _: {"fault": "http_error", "status": 503} if n < 1 else {}  # noqa: E731
+    _, launcher, heard = loop(World(), [(None, talk(0))], cap=1, closed=True, answers=answers, retries=1)
+    assert sent(launcher) == [0, 115 * MS]
+    assert [one.scheduled_ns for _, one in heard.ends.values()] == [None, None]
 
 
 @pytest.mark.parametrize(("status", "tries"), [(400, 1), (401, 1), (404, 1), (422, 1), (429, 3), (500, 3), (503, 3)])

@@ -62,7 +62,7 @@ def test_processes_share_the_load_without_rest(processes, requests, cap, closed)
         ({"rate": 2, "time_scale": 0.5}, LISTED, "a time scale for poisson arrivals"),
         ({"rate": 2, "time_scale": 0.5}, TRAFFIC, "a time scale together with a rate"),
         ({"arrivals": "trace"}, LISTED, "arrivals as in a trace, without a trace"),
-        ({"arrivals": "poisson"}, LISTED, "no rate was given"),
+        ({"arrivals": "poisson"}, LISTED, "poisson arrivals without a rate"),
         ({"concurrency": 0}, LISTED, "--concurrency 0"),
         ({"requests": 0}, LISTED, "--requests 0"),
         ({"retries": -1}, LISTED, "--retries -1"),

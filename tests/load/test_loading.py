@@ -1,5 +1,6 @@
 """Whole loads, against the mock server: client processes, one tape, and what is kept when something dies."""
 
+import json
 import os
 import signal
 import subprocess
@@ -12,12 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from raw_servers import Saying, http
 from tokentape.data.tape import open_tape, verify
 from tokentape.errors import Unreachable, UsageError
 from tokentape.load import driving
 from tokentape.load.account import account_of
 from tokentape.load.loading import calibration_of, load
+from tokentape.load.signals import hearing
 from tokentape.load.workloads import Listed, Sized, Synthetic, Turn, prompts
+from tokentape.mock.faults import parse_fault
 from tokentape.mock.script import Script
 from tokentape.mock.serving import MockServer
 from tokentape.sources.endpoint.source import EndpointSource
@@ -171,6 +175,40 @@ def test_a_calibration_measures_how_the_server_counts():
     assert n_many == round(found.overhead + many * found.tokens_a_word)
 
 
+class _Narrow(Saying):
+    """A server that reads so many words at the most, and counts them."""
+
+    def __init__(self, n_words):
+        super().__init__(b"")
+        self.most, self.seen = n_words, []
+
+    def answer_to(self, asked):
+        prompt = json.loads(asked.partition(b"\r\n\r\n")[2])["prompt"]
+        n = len(prompt.split())
+        self.seen.append(n)
+        if n > self.most:
+            said = {"error": {"message": f"request ({n} tokens) exceeds the available context size"}}
+            return http(json.dumps(said).encode(), "application/json", "400 No")
+        told = {"choices": [{"index": 0, "text": " a", "finish_reason": "length"}], "usage": {"prompt_tokens": 2 * n}}
+        return http(b"data: " + json.dumps(told).encode() + b"\n\ndata: [DONE]\n\n")
+
+
+@pytest.mark.parametrize(("n_tokens", "seen"), [(512, [512, 256, 128, 16]), (64, [256, 128, 16]), (5, [32, 4])])
+def test_a_calibration_goes_by_what_is_asked_and_by_what_a_server_reads(n_tokens, seen):
+    with (server := _Narrow(200)) as url:
+        source = EndpointSource(url, "m", api="completions", probe=False)
+        found = calibration_of(source, n_tokens)
+    assert server.seen == seen
+    assert (found.tokens_a_word, found.overhead) == (2.0, 0.0)
+
+
+def test_a_calibration_that_fails_says_what_it_was():
+    with _Narrow(10) as url, pytest.raises(UsageError) as failure:
+        load(EndpointSource(url, "m", api="completions", probe=False), Synthetic(64, 4), requests=1)
+    assert failure.value.what.startswith("how the server counts tokens cannot be measured: the server refuses")
+    assert "a text of 32 words" in failure.value.why and "(32 tokens) exceeds" in failure.value.why
+
+
 def test_a_retry_is_a_run_of_its_own(tmp_path):
     with MockServer(QUICK, faults=["status:code=503"]) as broken:
         source = EndpointSource(broken.url, "mock", api="completions", probe=False)
@@ -182,6 +220,21 @@ def test_a_retry_is_a_run_of_its_own(tmp_path):
                 (3, 1, 503),
             ]
             assert account_of(tape)["n_retries"] == 2 and account_of(tape)["n_failed"] == 3
+            assert account_of(tape)["n_failed_for_good"] == 1
+
+
+def test_the_time_since_a_request_was_due_holds_what_failed_and_the_pause(tmp_path):
+    broken = Script.steady(6, ttft_us=5_000, gap_us=2_000, faults=(parse_fault("status:code=503"),))
+    with MockServer([broken, *[QUICK] * 9]) as server:
+        source = EndpointSource(server.url, "mock", api="completions", probe=False)
+        with load(source, prompts(["a"]), rate=5, arrivals="constant", requests=3, retries=3) as tape:
+            passed = tape.exchanges
+            (again,) = (one for one in passed.values() if one.retry_of is not None)
+            assert again.scheduled_ns == passed[again.retry_of].scheduled_ns
+            account = account_of(tape)
+            assert account["ttft_from_due"]["n"] == 3 and account["ttft_from_due"]["max"] > 100 * MS  # the first pause
+            assert (account["n_requests"], account["n_failed"], account["n_failed_for_good"]) == (4, 1, 0)
+            assert account["client"]["dispatch_delay_ns"]["max"] < 100 * MS  # which is no lateness of the client
 
 
 def test_an_interrupt_keeps_everything(tmp_path):
@@ -211,6 +264,37 @@ def test_an_interrupt_keeps_everything(tmp_path):
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_second_signal_ends_at_once_and_the_tape_is_whole(tmp_path):
+    def observer(now):
+        if now["under_way"]:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with MockServer(SLOW) as server, pytest.raises(SystemExit) as left:
+        load(
+            server.url,
+            Synthetic(20, 40),
+            concurrency=2,
+            duration_ns=60_000 * MS,
+            observer=observer,
+            path=tmp_path / "t",
+        )
+    assert left.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert verify(tmp_path / "t") == []
+    with open_tape(tmp_path / "t") as tape:
+        assert tape.state == "partial" and {trace.finish_reason for trace in tape.traces} == {"interrupted"}
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        with hearing([].append):
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_process_that_dies_loses_its_own_requests_alone(tmp_path, started):
     def observer(now):
         if now["under_way"] >= 4 and len(started) == 2 and started[1].process.poll() is None:
@@ -232,10 +316,13 @@ def test_a_process_that_dies_loses_its_own_requests_alone(tmp_path, started):
         for trace in tape.traces:
             one = tape.exchanges[trace.run.number]
             by_process[one.process].append((trace.finish_reason, one.fault))
-        assert by_process[1] == [("error", "reset")] * 2
+        assert by_process[1] == [("error", "client_died")] * 2
         assert by_process[0] == [("length", None)] * 2
         assert tape.state == "partial"
-        assert tape.notes["client"]["bottleneck"] and "ended with -9" in tape.notes["client"]["reasons"][-1]
+        client = tape.notes["client"]
+        assert (
+            not client["bottleneck"] and client["died"] == ["client process 1 ended with -9"] == client["reasons"][-1:]
+        )
 
 
 def test_a_client_that_is_made_late_says_so(started):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -10,18 +11,26 @@ import pytest
 from served_tapes import KINDS, LATE_CLIENT, MS, Served, passed, served_tape, usage, words
 from tokentape.cli.program import run
 from tokentape.data import open_tape
+from tokentape.study.comparability import load_differences
+from tokentape.study.compare import compare
 from tokentape.study.served_summary import served_summary
 from tokentape.views.card import card
 from tokentape.views.compare_words import loads_message
+from tokentape.views.comparison import comparison_markdown, comparison_text
 from tokentape.views.folder import line_of
 from tokentape.views.listing import tape_list
 from tokentape.views.page.document import page_document
 from tokentape.views.screen import Screen
+from tokentape.views.served_text import shared_message
 from tokentape.views.text import show
-from tokentape.words.catalogue import said
+from tokentape.words.catalogue import Message, said
+from tokentape.words.retold import retold
 
 SCREEN = Screen(width=120, encoding="utf-8", color=False, lang="en")
-SHARED = "3 of 5 messages came in one read with another: when they came is known only to the read"
+SHARED = (
+    "3 of 5 messages came together with others or with the end of the answer, in 1 read: the gaps before and within that read"
+    " are not measured"
+)
 TOGETHER = Served(
     "together",
     ((20 * MS, words(" a")), (6 * MS, words(" b")), (0, words(" c")), (0, ()), (4 * MS, words(" d", " e"))),
@@ -145,6 +154,121 @@ def test_two_loads_say_what_they_were_told_to_do_differently(tmp_path):
         for i, plan in enumerate(plans)
     ]
     with open_tape(paths[0]) as a, open_tape(paths[1]) as b:
-        told = loads_message(a, b)
-        assert told is not None and said(told, "en") == "The loads differ: rate 4.0 | 8.0."
-        assert loads_message(a, a) is None
+        found = load_differences(a, b)
+        told = loads_message(found)
+        assert told is not None and said(told, "en").startswith("The loads differ (rate 4 | 8), ")
+        assert loads_message(load_differences(a, a)) is None
+
+
+LOADS = {
+    "the rate": ({"rate": 4.0}, {"rate": 8.0}, "rate 4 | 8"),
+    "how they came, and for how long": (
+        {"kind": "poisson", "duration_ns": 10**10},
+        {"kind": "gamma", "duration_ns": 5 * 10**9},
+        "kind poisson | gamma; duration 10 s | 5 s",
+    ),
+    "a load beside a tape of none": ({"loop": "closed", "concurrency": 8, "seed": 3}, None, "concurrency 8 | none"),
+    "what was found out, not told": ({"rate": 4.0, "calibrated": [1]}, {"rate": 4.0, "calibrated": [2]}, None),
+}
+
+
+@pytest.mark.parametrize(("first", "second", "told"), LOADS.values(), ids=LOADS)
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_a_verdict_on_tapes_of_other_loads_is_never_without_these(tmp_path, first, second, told, lang):
+    paths = []
+    for name, plan in (("a", first), ("b", second)):
+        paths.append(served_tape(tmp_path / f"{name}.tape", kinds=[TOGETHER] * 3, scrapes=(), notes={"load": plan}))
+    found = compare(*paths)
+    text = comparison_text(found, Screen(width=400, encoding="utf-8", lang=lang))
+    verdict, load = text.split("\n")[0], [line for line in text.split("\n") if line.startswith(("load  ", "负载  "))]
+    if told is None:
+        assert found.loads == () and not load and "loads differ" not in verdict and "负载不同" not in verdict
+        return
+    assert told in verdict and told in load[0] and told in comparison_markdown(found)
+    assert ("need not be a difference of the servers" if lang == "en" else "未必是服务器的差异") in verdict
+    assert [(one["kind"], one["name"]) for one in found.as_dict()["loads"]][-1][0] == "load"
+
+
+def test_one_sentence_tells_of_messages_gaps_and_those_that_the_client_missed(tmp_path):
+    """Seven messages in three reads: of the four gaps that are lost the client counts two as its own doing."""
+    chunks = (
+        (20 * MS, words(" a")),
+        (6 * MS, words(" b")),
+        *((0, words(" c")) for _ in range(3)),
+        (4 * MS, words(" d")),
+    )
+    kinds = [replace(TOGETHER, chunks=(*chunks, (0, words(" e"))))]
+    client = {"bottleneck": False, "gaps": {"n": 6, "shared": 4, "missed": 2}}
+    path = served_tape(tmp_path / "a.tape", kinds=kinds, scrapes=(), client=client)
+    with open_tape(path) as tape:
+        told = said(shared_message(tape, served_summary(tape)), "en")
+        assert "in 2 reads: the gaps before and within these are not measured" in told and told.startswith(
+            "6 of 7 messages"
+        )
+        assert told.endswith(", 2 of them because the client had not looked for a millisecond")
+        assert told in " ".join(show(tape, Screen(width=400)).split("\n"))
+        findings = page_document(tape)["tape"]["overview"]["findings"]
+        assert any(said(Message.of(one["text"])) == told for one in findings)
+
+
+@pytest.mark.parametrize(
+    ("label", "reason", "told", "chinese"),
+    [
+        (
+            "coarse",
+            "the server counts 8 tokens, and 5 came",
+            ", since the server counts 8 tokens, and 5 came",
+            "实际到达 5 个",
+        ),
+        ("counted", "something\x1b[31m else", r", since something\x1b[31m else", r"，因为something\x1b[31m else"),
+    ],
+)
+def test_why_the_tokens_are_told_no_better_stands_with_the_label(tmp_path, label, reason, told, chinese):
+    known = replace(TOGETHER.exchange, label=label, server={"prompt_ms": 2.5, "label_reason": reason})
+    with tape_of(tmp_path, replace(TOGETHER, exchange=known), TOGETHER) as tape:
+        assert served_summary(tape).as_dict()["label_reasons"] == {label: reason}
+        for lang, words in (("en", told), ("zh", chinese)):
+            lines = show(tape, Screen(width=300, encoding="utf-8", lang=lang), traces=[0]).split("\n")
+            assert sum(words in line for line in lines) == 2, "in the card, and in full"
+            exact = show(tape, Screen(width=300, encoding="utf-8", lang=lang), traces=[1]).split("\n")
+            assert sum(words in line for line in exact) == 1, "of the other request there is nothing to say"
+
+
+REASONS = (
+    "the server counts 8 tokens, the last 1 of them in no message",
+    "the tokens of a message are counted, not told",
+    "the tokens of some messages are neither told nor counted",
+    "the tokens of a message are neither told nor counted",
+    "3 of the messages are more than a token, although there are as many as tokens",
+    "as many messages with text came as tokens, and each of them may be one",
+    "the server's count goes back by 2 tokens",
+    "the server counts 9 tokens in a message of 4 bytes",
+    "2 ids and 3 log-probabilities in one message",
+    "every message repeats the ids of the one before",
+    "12 words came, and 9 tokens are told",
+    "the text of a message is not that of its tokens",
+)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_a_reason_has_its_chinese_words_and_keeps_its_numbers(reason):
+    told = retold(reason, "zh", "served.reason")
+    assert not re.search("[a-z]", told)
+    assert sorted(re.findall(r"\d+", told)) == sorted(re.findall(r"\d+", reason))
+
+
+def test_requests_that_were_placed_nowhere_were_sent_at_no_moment(tmp_path):
+    """Of imported results that do not say when requests began each begins at 0: that is none of its times."""
+    kinds = [
+        replace(TOGETHER, exchange=replace(TOGETHER.exchange, connect_ns=None, connected_ns=None, sent_ns=None))
+    ] * 2
+    notes = {"imported": {"tool": "vllm", "lacks": ["starts"]}}
+    with tape_of(tmp_path, *kinds, notes=notes, client=None) as tape:
+        text = show(tape, Screen(width=300))
+        rows = [line.split() for line in text.split("\n") if line.endswith("stop") and "exact" in line]
+        assert [row[1:3] for row in rows] == [["n/a", "n/a"]] * 2
+        assert [row[3:5] for row in rows] == [["20.0", "ms"]] * 2
+        assert "after the tape's origin" not in text and "late" not in text and "open already" not in text
+    (tmp_path / "b").mkdir()
+    with tape_of(tmp_path / "b", *kinds) as tape:
+        assert "after the tape's origin" in show(tape, Screen(width=300))

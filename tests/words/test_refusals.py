@@ -12,6 +12,7 @@ import click
 import pytest
 
 from tokentape.cli.failure import _as_own
+from tokentape.cli.replay import command as replay
 from tokentape.cli.show import command as show
 from tokentape.words import refusals
 from tokentape.words.refusals import LETTERS, letters, refusal, templates
@@ -140,9 +141,10 @@ def test_what_click_says_of_a_command_line_has_its_form():
         ["a", "b"],
         ["--rows"],
     ):
+        name, command = ("replay", replay) if arguments == ["a", "b"] else ("show", show)  # of one file, and of several
         with pytest.raises(click.ClickException) as caught:
-            show.make_context("show", arguments)
-        for part in (failed := _as_own(caught.value, ["show", *arguments])).what, failed.why:
+            command.make_context(name, arguments)
+        for part in (failed := _as_own(caught.value, [name, *arguments])).what, failed.why:
             told = refusal(part, "zh")
             assert told != part and re.search("[\u4e00-\u9fff]", told), part
 

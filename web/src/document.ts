@@ -100,7 +100,10 @@ export interface Symbols {
   position: number[];
   /** What is drawn, escaped already: control and direction characters, bytes that make no character. */
   text: string[];
-  /** 1 where the token ends inside of a character, whose other bytes the next token has: the two are drawn as one. */
+  /**
+   * 1 where the token ends inside of a character, whose other bytes the next token has: the two are drawn as one. So is a prompt whose
+   * text is known as a whole only: it stands with the last of its tokens, and the others have no bytes.
+   */
   open: (0 | 1)[];
   /** Bytes as hexadecimal digits; null where they are not known. */
   hex: (string | null)[];

@@ -3,7 +3,7 @@
 import type { Symbols } from "./document";
 import { floor, min } from "./maths";
 
-/** Places that are drawn together: one token, or those that share a character. */
+/** Places that are drawn together: one token, those that share a character, or those of a prompt whose text is known as a whole only. */
 export interface Cell {
   from: number;
   /** Half-open. */
@@ -52,7 +52,7 @@ export function cellsOf(symbols: Symbols, { from, to }: Block): Cell[] {
   for (let start = from; start < to; ) {
     const end = min(to, sharing(symbols, start)[1]);
     const text = symbols.text.slice(start, end).join("");
-    cells.push({ from: start, to: end, text: drawn(text, symbols.ids[start] === null), breaks: breaks(text) });
+    cells.push({ from: start, to: end, text: drawn(text, symbols.ids[start] === null || symbols.hex[start] === null), breaks: breaks(text) });
     start = end;
   }
   return cells;

@@ -196,7 +196,8 @@ function Tokens({ shown, block, chosen }: { shown: Trace; block: Block; chosen: 
       </span>
     );
   };
-  return <>{cells.map((cell) => (cell.to - cell.from === 1 ? [option(cell.from, cell.text), cell.breaks && <br />] : joined(cell, option)))}</>;
+  const alone = ({ from, to }: Cell): boolean => to - from === 1 || shown.symbols.hex[from] === null;
+  return <>{cells.map((cell) => (alone(cell) ? [option(cell.to - 1, cell.text), cell.breaks && <br />] : joined(cell, option)))}</>;
 }
 
 /** A character whose bytes are in several tokens: drawn once, above the tokens, each of which can be selected. */

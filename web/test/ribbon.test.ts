@@ -31,6 +31,13 @@ test("blocks hold every place once, in order, and end inside of no character", (
   }
 });
 
+test("a prompt whose text is known as a whole is one cell, drawn with its lines, before the tokens", () => {
+  const of = { ...symbols(["", "", "Hello\\nfox", " a", " b"], [0, 1]), hex: [null, null, "48", "20", "20"] };
+  assert.deepEqual(cellsOf(of, { from: 0, to: 5 }).map(({ from, to, text }) => [from, to, text]), [[0, 3, "Hello\u21b5\nfox"], [3, 4, " a"], [4, 5, " b"]]);
+  const long = { ...symbols(["", "x".repeat(5000)], [0]), hex: [null, "78"] };
+  assert.equal(cellsOf(long, { from: 0, to: 2 })[0]!.text.length, 5000);
+});
+
 test("a block ends where a line ends, if one does near its size", () => {
   const text = Array.from({ length: 1000 }, (_, i) => (i === 300 ? ".\\n" : " a"));
   assert.equal(blocksOf(symbols(text))[0]!.to, 301);

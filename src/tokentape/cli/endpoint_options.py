@@ -40,7 +40,7 @@ ENDPOINT_OPTIONS = [
     ),
     _endpoint("--extra-body", metavar="JSON", help="Further fields of the request, as an object."),
     _endpoint(
-        "--timeout", type=float, metavar="SECONDS", help="Wait so long for the first byte, and for each next one."
+        "--timeout", metavar="TIME", help="Wait so long for the first byte, and for each next one: 500ms, 30s, 2m."
     ),
     _endpoint(
         "--retries",

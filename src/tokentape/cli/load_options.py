@@ -43,7 +43,7 @@ TRAFFIC_OPTIONS = [
     ),
     _load("--time-scale", type=float, metavar="X", help="Times of the traffic times X: 0.1 is ten times as fast."),
     _load("--processes", type=int, metavar="N", help="N client processes, where one does not suffice."),
-    _load("--slo", metavar="LIMITS", help="ttft=500ms,gap=50ms,e2e=10s: how many requests met all of them."),
+    _load("--slo", metavar="LIMITS", help="ttft=500ms,gap=50ms,e2e=10s: how many met all, from when they were due."),
     _load(
         "--slo-share", metavar="SHARE", help="A rate of a sweep meets them with so many of its requests; default 90%."
     ),

@@ -37,28 +37,34 @@ def print_series(tape: Tape, names: str, rows: int | None, traces: Sequence[int]
         print_lines(series_table(tape, series, screen, rows=rows, traces=traces, courses=courses))
 
 
-def print_metrics(tape: Tape, dialect: str | None, objectives: str | None, *, as_json: bool) -> None:
-    """The metrics of a tape in one dialect, our own, or (``all``) each beside the others."""
+def print_metrics(tape: Tape, dialect: str | None, objectives: str | None, since: str | None, *, as_json: bool) -> None:
+    """The metrics of a tape in one dialect, our own, or (``all``) each beside the others; ``since`` is the moment to count from.
+
+    Where it is None, objectives of an open loop are counted from when requests were due.
+    """
     from tokentape.study.dialects import OF_SERVERS
-    from tokentape.study.metrics import metrics
+    from tokentape.study.metrics import check_since, metrics, since_of
     from tokentape.study.slo import parse_slo
     from tokentape.views.metrics_text import OWN, comparison_text, metrics_text, reading_text
     from tokentape.views.screen import Screen
 
     screen, slo = Screen.of(sys.stdout), None if objectives is None else parse_slo(objectives)
+    own_alone = dialect in (None, OWN)
+    since = since_of(tape, since, promised=slo is not None and own_alone)
+    check_since(tape, since, None if own_alone else dialect)
     if dialect == "all":
         if as_json:
-            found = {OWN: metrics(tape, slo=slo).as_dict()}
+            found = {OWN: metrics(tape, slo=slo, since="start").as_dict()}
             found |= {name: metrics(tape, dialect=name, slo=slo).as_dict() for name in OF_SERVERS}
             print_document(document("show", dialects=found))
         else:
             print_lines(comparison_text(tape, screen, slo))
         return
-    if dialect in (None, OWN):
-        own = metrics(tape, slo=slo)
+    if dialect is None or dialect == OWN:
+        own = metrics(tape, slo=slo, since=since)
         print_document(document("show", metrics=own.as_dict())) if as_json else print_lines(metrics_text(own, screen))
     else:
-        reading = metrics(tape, dialect=dialect, slo=slo)
+        reading = metrics(tape, dialect=dialect, slo=slo, since=since)
         print_document(document("show", metrics=reading.as_dict())) if as_json else print_lines(
             reading_text(reading, screen)
         )

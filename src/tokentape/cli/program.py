@@ -87,7 +87,7 @@ Examples:
   tokentape view bloom.tape --html bloom.html
 
 Every command knows --json and --help. Exit codes: 0 done, 1 failed, 2 usage, 3 a regression found, 4 something missing (an extra, a
-device), 5 unreachable, 6 unreadable tape or a problem found, 130 interrupted.
+device), 5 unreachable, 6 unreadable tape or a problem found, 130 interrupted (143 by SIGTERM, 129 by SIGHUP).
 Completion: tokentape completion --help
 """
 

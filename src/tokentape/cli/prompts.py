@@ -21,7 +21,7 @@ _SOMETHING = "give a text, or --bos alone to start from nothing"
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What was given on the command line; at most one of these is the prompt."""
+    """What was given on the command line; at most one of these is the prompt. ``server`` is whether a server is asked."""
 
     words: tuple[str, ...] = ()
     file: Path | None = None
@@ -30,6 +30,7 @@ class Asked:
     n_random: int | None = None
     bos: bool = False
     seed: int | None = None
+    server: bool = False
 
     def for_source(self, prompt: Any, vocab_size: int) -> Any:
         """The prompt for ``record``; random ids need the size of the vocabulary, known only now."""
@@ -58,7 +59,7 @@ def read_prompt(asked: Asked) -> str | list[int] | list[str] | list[list[int]]:
             fix='tokentape record MODEL "a prompt"; or -f FILE, - (stdin), --prompts FILE, or --bos alone',
         )
     if asked.words:
-        return _from_words(asked.words)
+        return _from_words(asked.words, server=asked.server)
     if asked.file is not None:
         return _whole(read_text(asked.file), str(asked.file))
     if asked.prompts is not None:
@@ -68,8 +69,12 @@ def read_prompt(asked: Asked) -> str | list[int] | list[str] | list[list[int]]:
     return [] if asked.n_random is not None else ""
 
 
-def _from_words(words: Sequence[str]) -> str:
-    text = one_text(words, "prompt", "tokentape record MODEL")
+def _from_words(words: Sequence[str], *, server: bool) -> str:
+    if server:
+        why = "no model stands before the prompt of a server: that is --served-model NAME"
+        text = one_text(words, "prompt", "tokentape record --endpoint URL", why)
+    else:
+        text = one_text(words, "prompt", "tokentape record MODEL")
     if words[0] == "-":
         return _whole(text, "stdin")
     if not text:
@@ -94,7 +99,9 @@ def stdin_text() -> str:
     try:
         return sys.stdin.buffer.read().decode()
     except UnicodeDecodeError as error:
-        raise PromptError("stdin is not UTF-8", why=str(error), fix="iconv -t UTF-8") from error
+        raise PromptError(
+            "stdin is not UTF-8", why=str(error), fix="iconv -f LATIN1 -t UTF-8, if it is Latin-1"
+        ) from error
 
 
 def read_text(path: Path) -> str:

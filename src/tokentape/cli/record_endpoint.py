@@ -80,6 +80,7 @@ def endpoint_recording(ctx: click.Context, given: dict[str, Any]) -> tuple[Path,
 
 def endpoint_of(given: Mapping[str, Any]) -> EndpointSource:
     """The server that the options describe. Raises UsageError."""
+    from tokentape.experiment.amounts import seconds
     from tokentape.sources.endpoint.address import KEY_ENV
     from tokentape.sources.endpoint.source import EndpointSource
 
@@ -97,7 +98,7 @@ def endpoint_of(given: Mapping[str, Any]) -> EndpointSource:
         insecure=given["insecure"],
         extra_body=_extra(given["extra_body"]),
         candidates=given["candidates"],
-        timeout=given["timeout"],
+        timeout=None if given["timeout"] is None else seconds(given["timeout"], "--timeout"),
         probe=not given["no_probe"],
     )
 
@@ -109,7 +110,7 @@ def options_of(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _prompt(given: Mapping[str, Any], words: tuple[str, ...]) -> Any:
-    asked = Asked(words=words, file=given["file"], ids=given["prompt_ids"], seed=given["seed"])
+    asked = Asked(words=words, file=given["file"], ids=given["prompt_ids"], seed=given["seed"], server=True)
     if not words and asked.file is None and asked.ids is None:
         raise UsageError(
             "no prompt was given",

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tokentape.cli.failure import INTERRUPTED
 from tokentape.cli.live_page import live_page
+from tokentape.cli.load_ending import Ending, Written, died, ends_in_order
 from tokentape.cli.output import document, print_document, print_lines
 from tokentape.cli.preparation import refuse_taken, tape_place
 from tokentape.cli.report import refuse_report, reported
 from tokentape.cli.status import Drawing, draws_on
-from tokentape.errors import UsageError
+from tokentape.errors import TapeError, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from tokentape.load.knee import Step
@@ -39,9 +35,9 @@ FAILED = 1
 
 
 def run(given: dict[str, Any]) -> None:
-    """Carry out the load that was asked for, and report it; ends the command with 130 where Ctrl-C ended the load.
+    """Carry out the load that was asked for, and report it; where a signal ended the load the exit code says so (130 for Ctrl-C).
 
-    Raises UsageError for everything that can be seen without the server.
+    Raises UsageError for everything that can be seen without the server, RecordingError where a client process died.
     """
     from tokentape.load.knee import read_numbers, read_rates
 
@@ -55,40 +51,13 @@ def run(given: dict[str, Any]) -> None:
             fix="one number for --rate, or for --concurrency",
         )
     one, users = rates[0] if rates else None, numbers[0] if numbers else None
-    with _interrupted_is_interrupted():
+    with ends_in_order():
         if len(rates) > 1:
             _sweep(given, rates, lambda rate: plan_of(given, rate, users), "rate")
         elif len(numbers) > 1:
             _sweep(given, numbers, lambda number: plan_of(given, one, round(number)), "concurrency")
         else:
             _once(given, plan_of(given, one, users))
-
-
-@contextlib.contextmanager
-def _interrupted_is_interrupted() -> Iterator[None]:
-    """What Ctrl-C breaks off may say that it failed, as an import of compiled code does: that is not what happened."""
-    heard = False
-
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal heard
-        heard = True
-        signal.default_int_handler(number, frame)
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield
-    except click.exceptions.Exit:
-        raise
-    except Exception as error:
-        if heard:
-            raise KeyboardInterrupt from error
-        raise
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def refuse_unfit(given: Mapping[str, Any]) -> None:
@@ -114,46 +83,76 @@ def refuse_unfit(given: Mapping[str, Any]) -> None:
 def _once(given: dict[str, Any], plan: Plan) -> None:
     from tokentape.load.account import account_of
     from tokentape.views.card import shown_path
-    from tokentape.views.load_table import load_card
     from tokentape.views.screen import Screen
 
     path, slo = _place(given), _slo(given)
     quiet = given["quiet"] or given["as_json"]
     screen = Screen.of(sys.stderr)
     with live_page(path, given) as page:
-        with _recorded(given, plan, path, quiet) as tape:
+        written = Written.since_now(path)
+        try:
+            tape = _recorded(given, plan, path, quiet)
+        except Unreachable:
+            if written and not quiet:
+                _tell_what_there_is(path, screen, given["slo"], slo)
+            raise
+        with tape:
             account = account_of(tape, slo)
-            interrupted = bool(tape.notes.get("interrupted"))
-            facts = {"tape": tape.path, "state": tape.state, "interrupted": interrupted, "setting": tape.setting.facts}
+            ending = Ending(tape.notes.get("ended_by"))
+            gone = died(tape.notes, shown_path(path))
+            facts = {"tape": tape.path, "state": tape.state, "interrupted": ending.by is not None}
             if given["as_json"]:
                 report = reported(tape.path, given)
-                print_document(document("record", **facts, report=report, load=account))
+                print_document(document("record", **facts, setting=tape.setting.facts, report=report, load=account))
             else:
                 click.echo(shown_path(path))
-                if interrupted and not quiet:
+                if ending.by is not None and not quiet:
                     click.echo(screen.say("load.interrupted"), err=True)
                 if not quiet:
-                    print_lines(load_card(account, shown_path(path), screen, given["slo"]), err=True)
+                    _print_card(account, path, screen, given["slo"])
                 reported(tape.path, given)
-        if interrupted:
-            click.get_current_context().exit(INTERRUPTED)
-        _tell_failures(account, screen, quiet=given["as_json"])
+        if ending.by is not None:
+            click.get_current_context().exit(ending.code)
+        _tell_failures(account, screen, quiet=given["as_json"], died=gone is not None)
+        if gone is not None:
+            if given["as_json"]:  # the document has it
+                click.get_current_context().exit(gone.exit_code)
+            raise gone
         if page is not None:
             page.stay()
 
 
-def _tell_failures(account: Mapping[str, Any], screen: Screen, *, quiet: bool) -> None:
-    """Say how many requests failed; where all did, the command has failed too."""
-    n, n_failed = account["n_requests"], account["n_failed"]
-    if not n_failed:
+def _print_card(account: Mapping[str, Any], path: Path, screen: Screen, slo: str | None) -> None:
+    from tokentape.views.card import shown_path
+    from tokentape.views.load_table import load_card
+
+    print_lines(load_card(account, shown_path(path), screen, slo), err=True)
+
+
+def _tell_what_there_is(path: Path, screen: Screen, told: str | None, slo: Slo | None) -> None:
+    """The card of a load whose server is gone: of what came before."""
+    from tokentape.data.tape import open_tape
+    from tokentape.load.account import account_of
+
+    try:
+        with open_tape(path) as tape:
+            _print_card(account_of(tape, slo), path, screen, told)
+    except TapeError:
+        return  # the error that is told next says more
+
+
+def _tell_failures(account: Mapping[str, Any], screen: Screen, *, quiet: bool, died: bool = False) -> None:
+    """Say how many requests failed; where all did, the command has failed too. Of a load that ``died`` an error says it."""
+    if not account["n_failed"]:
         return
+    n, n_failed = account["n_requests"] - account["n_retries"], account["n_failed_for_good"]
     everything = not account["n_ended"] and not account["n_cut_short"]
-    if not quiet:
+    if n_failed and not quiet:
         faults = screen.say("card.list").join(account["faults"]) or screen.say("load.failed")
         key = "load.all_failed" if everything else "load.some_failed"
         mark = screen.say("failure.error")
         click.echo(f"{screen.paint(mark, 'red')} {screen.say(key, n=n_failed, all=n, faults=faults)}", err=True)
-    if everything:
+    if everything and not died:
         click.get_current_context().exit(FAILED)
 
 
@@ -161,6 +160,7 @@ def _sweep(given: dict[str, Any], values: Sequence[float], plan: Callable[[float
     """One tape a step, beside each other, and what all of them say."""
     from tokentape.experiment.amounts import share
     from tokentape.load.knee import SHARE, sweep_rates
+    from tokentape.views.card import shown_path
     from tokentape.views.load_table import sweep_step, sweep_table
     from tokentape.views.screen import Screen
 
@@ -173,8 +173,9 @@ def _sweep(given: dict[str, Any], values: Sequence[float], plan: Callable[[float
     for value in values:
         refuse_taken(_beside(first, value), overwrite=given["overwrite"])
         plan(value).schedule(workload_of(given))
+    ending = Ending()
     swept = sweep_rates(
-        lambda value: _measured(given, value, plan(value), _beside(first, value), slo, quiet),
+        lambda value: _measured(given, value, plan(value), _beside(first, value), slo, quiet, ending),
         values,
         slo=given["slo"],
         target=target,
@@ -183,26 +184,51 @@ def _sweep(given: dict[str, Any], values: Sequence[float], plan: Callable[[float
         by=by,
     )
     found = swept.as_dict()
+    if ending.error is not None and (given["as_json"] or not swept.steps):
+        raise ending.error
     if given["as_json"]:
         print_document(document("record", sweep=found))
     elif found["steps"]:
-        print_lines(sweep_table(found, Screen.of(sys.stdout)))
+        whole = (
+            None if first.exists() or len(found["steps"]) < 2 else shown_path(first)
+        )  # where it would be another tape
+        print_lines(sweep_table({**found, "whole": whole}, Screen.of(sys.stdout)))
+    if ending.error is not None:
+        raise ending.error
     if swept.interrupted:
-        click.get_current_context().exit(INTERRUPTED)
+        click.get_current_context().exit(ending.code)
+    if ending.died and not given["as_json"]:
+        raise ending.died[0]
+    if ending.died:
+        click.get_current_context().exit(ending.died[0].exit_code)
     if not any(step.n_ended for step in swept.steps):
         click.get_current_context().exit(FAILED)
 
 
-def _measured(given: dict[str, Any], value: float, plan: Plan, path: Path, slo: Slo | None, quiet: bool) -> Step | None:
-    """One step of a sweep; None where Ctrl-C ended it."""
+def _measured(
+    given: dict[str, Any], value: float, plan: Plan, path: Path, slo: Slo | None, quiet: bool, ending: Ending
+) -> Step | None:
+    """One step of a sweep; None where a signal ended it, or a server that is gone: which of them, ``ending`` has."""
     from tokentape.load.account import account_of
     from tokentape.load.knee import step_of
     from tokentape.views.card import shown_path
 
     refuse_taken(path, overwrite=given["overwrite"])
-    with _recorded(given, plan, path, quiet) as tape:
+    try:
+        tape = _recorded(given, plan, path, quiet)
+    except Unreachable as error:  # what was measured before is told first
+        ending.error = error
+        return None
+    except (KeyboardInterrupt, SystemExit) as left:  # between two loads, or a second one
+        ending.heard(left)
+        return None
+    with tape:
         if tape.notes.get("interrupted"):
+            ending.by = tape.notes.get("ended_by")
+            _tell_partial(path)
             return None
+        if (gone := died(tape.notes, shown_path(path))) is not None:
+            ending.died.append(gone)
         return step_of(value, account_of(tape, slo), shown_path(path))
 
 
@@ -212,6 +238,7 @@ def _recorded(given: dict[str, Any], plan: Plan, path: Path, quiet: bool) -> Any
 
     options = _options(given)
     workload = workload_of(given)
+    written = Written.since_now(path)
     with LoadTable(quiet=quiet) as table:
         try:
             return load(
@@ -225,10 +252,16 @@ def _recorded(given: dict[str, Any], plan: Plan, path: Path, quiet: bool) -> Any
                 observer=table.observe,
                 **options,
             )
-        except Exception:
-            if path.exists():
-                click.echo(f"what was recorded is in {path} (partial)", err=True)
+        except (Exception, KeyboardInterrupt, SystemExit):
+            if written:
+                _tell_partial(path)
             raise
+
+
+def _tell_partial(path: Path) -> None:
+    from tokentape.views.card import shown_path
+
+    click.echo(f"what was recorded is in {shown_path(path)} (partial)", err=True)
 
 
 def plan_of(given: Mapping[str, Any], rate: float | None, concurrency: int | None = None) -> Plan:
@@ -263,7 +296,7 @@ def workload_of(given: Mapping[str, Any]) -> Workload:
         return read_workload(given["prompts"], given["workload_format"], n_new=limit)
     if given["prompt_tokens"] is not None:
         return Synthetic(given["prompt_tokens"], limit)
-    prompt: Any = read_prompt(Asked(words=given["prompt"], file=given["file"]))
+    prompt: Any = read_prompt(Asked(words=given["prompt"], file=given["file"], server=True))
     return prompts([prompt], limit)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import click
 from tokentape.cli.completion import complete_tapes
 from tokentape.cli.output import document, json_option, print_document, print_lines
 from tokentape.cli.sequences import check_sequences, chosen_sequences
+from tokentape.cli.show_sweep import print_sweeps, swept_files
 
 if TYPE_CHECKING:
     from tokentape.data.tape import Tape
@@ -24,13 +26,21 @@ MEASURES = ("surprise", "latency", "entropy", "constraint")
 
 
 @click.command("show")
-@click.argument("file", type=click.Path(path_type=Path), shell_complete=complete_tapes)
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path), shell_complete=complete_tapes
+)
 @click.option("--rows", type=click.IntRange(min=0), help=f"Tokens in each table, {ROWS} unless given; 0 for all.")
 @click.option("--trace", "numbers", type=int, multiple=True, metavar="N", help="Show this sequence only (repeatable).")
 @click.option("--series", "names", metavar="NAME,...", help="Print series as columns instead: gap,entropy; list; all.")
 @click.option("--dialect", metavar="NAME", help="Print the metrics as vllm, aiperf, guidellm, ... define them; all.")
 @click.option(
     "--slo", "objectives", metavar="NAME=TIME,...", help="Print how often ttft=500ms,gap=50ms,e2e=10s was met."
+)
+@click.option(
+    "--from",
+    "since",
+    type=click.Choice(["start", "due"]),
+    help="Count metrics from when a request was sent (start), or from when an open loop had it due; --slo: due, if any was.",
 )
 @click.option("--step", type=int, metavar="N", help="Show one step in full: times, state, candidates, sources.")
 @click.option("--diagram", is_flag=True, help="Print the run, or with --step that step, as a Mermaid flowchart.")
@@ -43,21 +53,12 @@ MEASURES = ("surprise", "latency", "entropy", "constraint")
     help="What colours the continuation on a terminal.",
 )
 @json_option
-def command(
-    file: Path,
-    rows: int | None,
-    numbers: tuple[int, ...],
-    names: str | None,
-    dialect: str | None,
-    objectives: str | None,
-    step: int | None,
-    diagram: bool,
-    measure: str,
-    as_json: bool,
-) -> None:
+def command(files: tuple[Path, ...], as_json: bool, **given: Any) -> None:
     """Show a tape: figures, prompt and continuation, a table of its tokens.
 
-    FILE is what `tokentape record` wrote; a tape that is still growing can be shown too.
+    FILE is what `tokentape record` wrote; a tape that is still growing can be shown too. Several FILEs, or a folder, are the
+    loads of a sweep: a table over its rates, with the knee. `tokentape show sweep.tape` finds what
+    `record --rate 1,2,4 -o sweep.tape` wrote.
 
     \b
     Columns of the table:
@@ -76,32 +77,59 @@ def command(
       --series gap,entropy         columns for a plot or a spreadsheet, all rows
       --dialect vllm               the numbers that vLLM's benchmark would give; `all` compares them
       --slo ttft=500ms,gap=50ms    metrics, goodput and fluidity; with --dialect, that tool's goodput
+      --slo ttft=1s --from start   the same, without what a request of an open loop waited before it was sent
       --step 12                    that step: what it took, what it left, what it chose from
       --diagram                    a Mermaid figure of the run, or of one step, for a Markdown page
     """
+    asked = [option for name, option in _OF_ONE.items() if _is_given(given[name])]
+    if swept := swept_files(files):
+        _refuse_of_sweep(asked if given["dialect"] is None else ["--dialect", *asked])
+        print_sweeps(files, swept, given["objectives"], given["since"], as_json=as_json)
+    else:
+        _shown(files[0], given, asked, as_json=as_json)
+
+
+_OF_ONE = {
+    "names": "--series",
+    "numbers": "--trace",
+    "rows": "--rows",
+    "step": "--step",
+    "diagram": "--diagram",
+}
+"""Options that are about the rows of one tape, by the names of their values."""
+
+
+def _is_given(value: Any) -> bool:
+    return value is not None and value is not False and value != ()  # 0 is a step, and all rows
+
+
+def _shown(file: Path, given: Mapping[str, Any], asked: list[str], *, as_json: bool) -> None:
+    """One tape: its text and tokens, or what was asked for instead."""
     from tokentape.cli.metrics_options import print_metrics, print_series
     from tokentape.data.tape import open_tape
 
-    figures, single = dialect is not None or objectives is not None, step is not None or diagram
-    given = {
-        "--series": names,
-        "--trace": numbers or None,
-        "--rows": rows,
-        "--step": step,
-        "--diagram": diagram or None,
-    }
-    asked = [option for option, value in given.items() if value is not None]
+    figures = any(given[name] is not None for name in ("dialect", "objectives", "since"))
+    single = given["step"] is not None or given["diagram"]
+    rows, numbers = given["rows"], given["numbers"]
     _refuse_idle(asked, figures=figures, single=single)
     with open_tape(file) as tape:
         check_sequences(tape, file, numbers)
-        if names is not None:
-            print_series(tape, names, rows or None, numbers or None, as_json=as_json)
+        if given["names"] is not None:
+            print_series(tape, given["names"], rows or None, numbers or None, as_json=as_json)
         elif figures:
-            print_metrics(tape, dialect, objectives, as_json=as_json)
+            print_metrics(tape, given["dialect"], given["objectives"], given["since"], as_json=as_json)
         elif single:
-            _single(tape, file, step, numbers, diagram=diagram, as_json=as_json)
+            _single(tape, file, given["step"], numbers, diagram=given["diagram"], as_json=as_json)
         else:
-            _show(tape, ROWS if rows is None else rows, numbers, measure, as_json=as_json)
+            _show(tape, ROWS if rows is None else rows, numbers, given["measure"], as_json=as_json)
+
+
+def _refuse_of_sweep(asked: list[str]) -> None:
+    """Refuse options that mean nothing to a table over several tapes."""
+    from tokentape.errors import UsageError
+
+    for option in asked:
+        raise UsageError(f"{option} of several tapes", why="a sweep is a table of its rates", fix="give one tape")
 
 
 def _refuse_idle(asked: list[str], *, figures: bool, single: bool) -> None:
@@ -110,7 +138,7 @@ def _refuse_idle(asked: list[str], *, figures: bool, single: bool) -> None:
 
     for option in asked:
         if figures:
-            beside, why = "--dialect or --slo", "the metrics are of the whole tape"
+            beside, why = "--dialect, --slo or --from", "the metrics are of the whole tape"
         elif single and option in ("--series", "--rows"):
             beside, why = "--step or --diagram", "a step and a diagram have no table that it could shorten or replace"
         else:

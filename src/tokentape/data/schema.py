@@ -173,7 +173,7 @@ EFFECT_COLUMNS: tuple[Column, ...] = (
 
 EXCHANGE_COLUMNS: tuple[Column, ...] = (
     Column("run", "i8", "", "number of the run", nullable=False),
-    Column("scheduled_ns", "i8", "ns", "when the request was due, since the tape's origin; null where it was sent as soon as it could be"),
+    Column("scheduled_ns", "i8", "ns", "when the request was due, since the tape's origin, and for one that is sent again when the first attempt was; null where it was sent as soon as it could be"),
     Column("connect_ns", "i8", "ns", "when connecting began; null on a connection that was open already"),
     Column("connected_ns", "i8", "ns", "when the connection could be written to, TLS included; null likewise"),
     Column("sent_ns", "i8", "ns", "just before the call that handed the last byte of the request to the socket; null where it was never all taken"),

@@ -1,10 +1,12 @@
 """The account of a load: what a tape says of its requests and of the client that sent them, as plain values.
 
-Every trace is read once, so that thousands of requests are gone through in seconds; the figures are those of
-:func:`~tokentape.study.metrics.metrics`.
+Every trace is read once, so that thousands of requests are gone through in seconds. The figures are those of
+:func:`~tokentape.study.metrics.metrics`, by the same functions: no gap is told that was not measured, and a count of tokens that
+cannot be true is none.
 
 Where a request was due, its time to first token is told twice: from when it was sent, and from when it was due. A client that
-sends late, or waits for room, hides the difference in the first figure (coordinated omission); the second one has it.
+sends late, or waits for room, hides the difference in the first figure (coordinated omission); the second one has it. So goodput
+is of what was due, whatever was sent of it; of what was sent alone, counted from there, it stands beside it.
 """
 
 from __future__ import annotations
@@ -13,12 +15,12 @@ import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from tokentape.data.exchange import Exchange
-from tokentape.study.answers import Answer, answers, total_tokens, window_ns
-from tokentape.study.metrics import Spread, spread
+from tokentape.study.answers import Answer, window_ns
+from tokentape.study.metrics import Spread, counted_answers, counted_total, gap_spreads, runs_of, spread
+from tokentape.study.served_rates import due_of, n_unsent_of, rates_of, was_due
 from tokentape.study.slo import goodput
 
 if TYPE_CHECKING:
@@ -30,36 +32,46 @@ __all__ = ["account_of"]
 
 def account_of(tape: Tape, slo: Slo | None = None) -> dict[str, Any]:
     """The account of a tape that a load wrote; percentiles are None where they are of too few."""
-    found = answers(tape)
+    runs = runs_of(tape)
+    found, counts = counted_answers(tape, [trace for run in runs for trace in run])
+    token_gaps, chunk_gaps = gap_spreads(runs, found)
+    n_tokens = counted_total(found, counts)
     passed = [tape.exchanges[number] for number in sorted(tape.exchanges)]
-    window = window_ns(found)
+    window, rates = window_ns(found), rates_of(tape, found)
     ended = [one for one in found if one.outcome == "ended"]
     return {
         "plan": tape.notes.get("load"),
         "n_requests": len(passed),
-        "n_unsent": tape.notes.get("n_unsent", 0),
+        "n_unsent": n_unsent_of(tape),
         "n_retries": sum(one.retry_of is not None for one in passed),
         "n_ended": len(ended),
         "n_failed": sum(one.outcome == "failed" for one in found),
+        "n_failed_for_good": _failed_for_good(found, passed),
         "n_cut_short": sum(one.outcome == "cut short" for one in found),
         "faults": dict(Counter(one.fault for one in passed if one.fault is not None).most_common()),
         "labels": dict(Counter(one.label for one in passed if one.label is not None)),
-        "n_tokens": total_tokens(found),
+        "n_tokens": n_tokens,
         "window_ns": window,
-        "offered_per_s": _offered_per_s(passed),
-        "requests_per_s": _per_s(len(ended), window),
-        "tokens_per_s": _per_s(total_tokens(found), window),
+        "rates": None if rates is None else asdict(rates),
+        "offered_per_s": None if rates is None else rates.due_per_s,
+        "requests_per_s": _per_s(len(ended), window) if rates is None else rates.ended_per_s,
+        "tokens_per_s": _per_s(n_tokens, window),
         "ttft": _figures(spread([_known(map(_ttft_ns, found))])),
         "ttft_from_due": _figures(spread([_known(_from_due_ns(one, tape.exchanges.get(one.run)) for one in found)])),
-        "token_gap": _figures(spread([_token_gaps_ns(one) for one in found])),
-        "chunk_gap": _figures(spread([_chunk_gaps_ns(one) for one in found])),
+        "token_gap": _figures(token_gaps),
+        "chunk_gap": _figures(chunk_gaps),
         "e2e": _figures(spread([_known(map(_e2e_ns, ended))])),
-        "goodput": None if slo is None else asdict(goodput(found, slo, window)),
+        **_kept(tape, found, slo, window if rates is None else rates.window_ns),
         "prompt_tokens": _asked(tape, "prompt_tokens_asked", "n_prompt"),
         "client": tape.notes.get("client"),
         "server_behind": _behind(tape),
         "backlog": tape.notes.get("backlog"),
     }
+
+
+def _failed_for_good(found: Sequence[Answer], passed: Sequence[Exchange]) -> int:
+    """How many requests had failed when they were not sent again any more."""
+    return len({one.run for one in found if one.outcome == "failed"} - {one.retry_of for one in passed})
 
 
 def _behind(tape: Tape) -> bool | None:
@@ -68,13 +80,26 @@ def _behind(tape: Tape) -> bool | None:
     return bool(noted.get("behind")) if isinstance(noted, Mapping) else None
 
 
+def _kept(tape: Tape, found: Sequence[Answer], slo: Slo | None, window: int | None) -> dict[str, Any]:
+    """How often objectives were met: counted from when requests were due where they were (``since``), with those never sent among
+    them; ``goodput_from_start`` is of those that were sent, counted from there.
+    """
+    since = "due" if was_due(tape) else "start"
+    if slo is None:
+        return {"since": since, "goodput": None, "goodput_from_start": None}
+    sent = asdict(goodput(found, slo, window))
+    if since == "start":
+        return {"since": since, "goodput": sent, "goodput_from_start": sent}
+    due = goodput(due_of(found, tape.exchanges), slo, window, n_unsent_of(tape))
+    return {"since": since, "goodput": asdict(due), "goodput_from_start": sent}
+
+
 def _known(values: Iterable[int | None]) -> list[int]:
     return [value for value in values if value is not None]
 
 
 def _ttft_ns(one: Answer) -> int | None:
-    chunks = one.chunks
-    return one.since_start(chunks[0].at_ns) if chunks else None
+    return None if one.first_ns is None else one.since_start(one.first_ns)
 
 
 def _e2e_ns(one: Answer) -> int | None:
@@ -84,36 +109,21 @@ def _e2e_ns(one: Answer) -> int | None:
 
 def _from_due_ns(one: Answer, passed: Exchange | None) -> int | None:
     """The time to first token since the request was due; None where it was not."""
-    chunks = one.chunks
-    if not chunks or passed is None or passed.scheduled_ns is None:
+    if one.first_ns is None or passed is None or passed.scheduled_ns is None:
         return None
-    return chunks[0].at_ns - passed.scheduled_ns
-
-
-def _chunk_gaps_ns(one: Answer) -> list[int]:
-    return [after.at_ns - before.at_ns for before, after in pairwise(one.chunks)]
-
-
-def _token_gaps_ns(one: Answer) -> list[int]:
-    """The gaps between tokens, 0 between those of one chunk; none where a chunk's tokens are not counted."""
-    moments = [chunk.at_ns for chunk, n in zip(one.chunks, one.sizes or (), strict=False) for _ in range(n)]
-    return [after - before for before, after in pairwise(moments)]
+    return one.first_ns - passed.scheduled_ns
 
 
 def _figures(found: Spread) -> dict[str, Any]:
-    """A spread with its percentiles by name, in nanoseconds."""
+    """A spread with its percentiles by name, in nanoseconds, and how many more values those need that are None."""
     by_name = {f"p{one.q:g}": one.value for one in found.percentiles}
-    return {**by_name, "mean": found.mean, "max": found.max, "n": found.n, "n_effective": found.n_effective}
+    needs = {f"p{one.q:g}": one.n_missing for one in found.percentiles if one.value is None}
+    counts = {"n": found.n, "n_effective": found.n_effective, "n_untold": found.n_untold, "needs": needs}
+    return {**by_name, "mean": found.mean, "max": found.max, **counts}
 
 
 def _per_s(n: int | None, window: int | None) -> float | None:
     return n * 1e9 / window if window and n is not None else None
-
-
-def _offered_per_s(passed: Iterable[Exchange]) -> float | None:
-    """The rate at which requests were due, from the first to the last of them; None where none were."""
-    due = sorted(one.scheduled_ns for one in passed if one.scheduled_ns is not None and one.retry_of is None)
-    return (len(due) - 1) * 1e9 / (due[-1] - due[0]) if len(due) > 1 and due[-1] > due[0] else None
 
 
 def _asked(tape: Tape, option: str, counted: str) -> dict[str, Any] | None:

@@ -1,8 +1,8 @@
 """The parent of the client processes: it starts them, writes what they tell into one tape, and watches server and clients.
 
-The processes stamp and this one writes, so that neither writing nor drawing comes between a socket and its stamp. Ctrl-C ends the
-load: what is under way is broken off, and everything is kept; a second one leaves at once. A process that dies takes its sockets
-with it: its requests end as errors, and the tape says so.
+The processes stamp and this one writes, so that neither writing nor drawing comes between a socket and its stamp. Ctrl-C, SIGTERM
+and SIGHUP end the load: what is under way is broken off, and everything is kept; a second one leaves at once. A process that dies
+takes its sockets with it: its requests end as ``client_died``, which is no fault of the server's, and the tape says so.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import os
 import queue
 import selectors
-import signal
 import socket
 import subprocess
 import sys
@@ -22,13 +21,13 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import IO, Any
 
 from tokentape.data.exchange import Exchange, Scrape
 from tokentape.errors import RecordingError
 from tokentape.load.lateness import Lateness
 from tokentape.load.records import Frames, SharedVocabulary, framed, unpacked
+from tokentape.load.signals import deaf, exit_code, hearing
 from tokentape.load.standing import Standing
 from tokentape.load.worker import Task
 from tokentape.recorder.many import ManyRuns
@@ -55,14 +54,18 @@ Scraper = Callable[[], Scrape | None]
 
 @dataclass
 class Driven:
-    """What came of it beside the tape."""
+    """What came of it beside the tape. ``ended_by`` is the signal that ended it, by its name."""
 
     standing: Standing
     lateness: list[Lateness] = field(default_factory=list)
-    interrupted: bool = False
+    ended_by: str | None = None
     gone: bool = False
     n_unsent: int = 0
     died: list[str] = field(default_factory=list)
+
+    @property
+    def interrupted(self) -> bool:
+        return self.ended_by is not None
 
 
 @dataclass
@@ -118,13 +121,12 @@ class _Drive:
         self._open: dict[int, tuple[int, int]] = {}
         self._vocabulary = SharedVocabulary()
         self._stopping_ns: int | None = None
-        self._interrupts = 0
         self._driven = Driven(Standing(0, n_all, tasks[0].duration_ns, origin))
 
     def run(self, *, on_interrupt: bool) -> Driven:
         with contextlib.ExitStack() as stack:
             stack.callback(self._clean_up)
-            stack.enter_context(_interrupts(self._heard if on_interrupt else None))
+            stack.enter_context(hearing(self._heard if on_interrupt else None))
             self._start()
             began = time.perf_counter_ns() + LEAD_NS
             self._driven.standing.began = began
@@ -189,10 +191,13 @@ class _Drive:
                 client.process.wait()
             client.said.close()
 
-    def _heard(self) -> None:
-        self._interrupts += 1
-        if self._interrupts > 1:
+    def _heard(self, name: str) -> None:
+        if self._driven.ended_by is None:
+            self._driven.ended_by = name
+        elif name == "SIGINT":
             raise KeyboardInterrupt
+        else:
+            raise SystemExit(exit_code(name))
 
     # what they tell
 
@@ -202,10 +207,7 @@ class _Drive:
             for key, _ in self._selector.select(0.05):
                 self._receive(key.data)
             now = time.perf_counter_ns()
-            if self._interrupts and self._stopping_ns is None:
-                self._driven.interrupted = True
-                self._stop(now)
-            if self._driven.gone and self._stopping_ns is None:
+            if (self._driven.interrupted or self._driven.gone) and self._stopping_ns is None:
                 self._stop(now)
             if self._stopping_ns is not None and now - self._stopping_ns > LEAVING_NS:
                 for client in self._clients:
@@ -293,7 +295,7 @@ class _Drive:
         now = time.perf_counter_ns()
         for key, (number, n_traces) in list(self._open.items()):
             if number == client.number:
-                passed = Exchange(ended_ns=now - self._origin, fault="reset", error=what, process=number)
+                passed = Exchange(ended_ns=now - self._origin, fault="client_died", error=what, process=number)
                 self._on_ended(client, key, ["error"] * n_traces, passed)
 
     def _since_origin(self, scrape: Scrape) -> Scrape:
@@ -301,13 +303,13 @@ class _Drive:
 
 
 def _started(task: Task) -> _Client:
-    """A client process, with its task; it does not hear Ctrl-C, which is its parent's to hear."""
+    """A client process, with its task; it does not hear Ctrl-C and its like, which are its parent's to hear."""
     ours, theirs = socket.socketpair()
     home = str(Path(__file__).resolve().parents[2])
     code = f"import sys; sys.path.insert(0, {home!r}); from tokentape.load.worker import main; main({theirs.fileno()})"
     said = tempfile.TemporaryFile()  # noqa: SIM115  # open as long as the process
     try:
-        with theirs, _deaf():
+        with theirs, deaf():
             process = subprocess.Popen(
                 [sys.executable, "-c", code],
                 pass_fds=[theirs.fileno()],
@@ -329,33 +331,6 @@ def _last_line(said: IO[bytes]) -> str:
     said.seek(0)
     lines = said.read().decode(errors="replace").split("\n")
     return next((line.strip() for line in reversed(lines) if line.strip()), "")
-
-
-@contextlib.contextmanager
-def _deaf() -> Iterator[None]:
-    """Who is started in here does not hear Ctrl-C; what comes meanwhile is heard afterwards."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _interrupts(heard: Callable[[], None] | None) -> Iterator[None]:
-    """Tell of each Ctrl-C, rather than raise it in the middle of writing."""
-    if heard is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def tell(number: int, frame: FrameType | None) -> None:
-        heard()
-
-    before = signal.signal(signal.SIGINT, tell)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

@@ -162,8 +162,7 @@ class Engine:
         for key in ready:
             self._move(key)
         now = self._waiting.now()
-        if ready:
-            self.lateness.loop.add(now - told)
+        self.lateness.loop.add(now - told + max(0, told - max(until, asked)))
         if now >= self._beat_ns:
             self._beat_ns = now + BEAT_NS
             self._look_at_limits(now)
@@ -196,10 +195,10 @@ class Engine:
         flight = self._launched(errand)
         key, self._key = self._key, self._key + self._stride
         now = self._waiting.now()
-        if errand.due_ns is not None:
-            self.lateness.dispatch.add(now - max(errand.due_ns, self._freed_ns))
-            if self._freed_ns > errand.due_ns:
-                self.lateness.waited_for_room.add(self._freed_ns - errand.due_ns)
+        if (since := errand.when_ns) is not None:
+            self.lateness.dispatch.add(now - max(since, self._freed_ns))
+            if self._freed_ns > since:
+                self.lateness.waited_for_room.add(self._freed_ns - since)
         self._flights[key] = one = _Flight(errand, flight)
         self.counts.sent += 1
         self.counts.under_way += 1
@@ -214,7 +213,7 @@ class Engine:
 
     def _moment(self) -> tuple[int, bool]:
         """Until when nothing has to be done, and whether that has to be done on time."""
-        due = self._errands.due_ns
+        due = self._errands.next_ns
         if due is not None and self._cap is not None and len(self._flights) >= self._cap:
             due = None  # it waits for room, which comes when a flight ends
         if due is not None:
@@ -350,7 +349,7 @@ class Engine:
             if passed.first_byte_ns is not None or passed.fault not in _UNANSWERED:
                 return
         self.counts.unanswered += 1
-        if self._errands.due_ns is None:  # a closed loop has nothing but the answers to go by
+        if self._errands.next_ns is None:  # a closed loop has nothing but the answers to go by
             self._hold_ns = now + min(1_000 * MS, 10 * MS << min(self.counts.unanswered, 10))
         if self.counts.unanswered >= GONE_REQUESTS and now - self._answered_ns >= GONE_NS:
             self.counts.gone = True

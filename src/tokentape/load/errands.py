@@ -16,7 +16,8 @@ __all__ = ["Errand", "Errands"]
 class Errand:
     """One request to be sent: the turn of a conversation, after the ``answers`` to the turns before.
 
-    ``due_ns`` None is as soon as there is room for it. ``retry_of`` is the key of the run that it repeats.
+    ``due_ns`` None is as soon as there is room for it. ``retry_of`` is the key of the run that it repeats: it is sent at
+    ``again_ns``, and due when that one was, so that a time since then holds the failure and the pause too.
     """
 
     conversation: Conversation
@@ -25,6 +26,12 @@ class Errand:
     answers: tuple[str, ...] = ()
     attempt: int = 1
     retry_of: int | None = None
+    again_ns: int | None = None
+
+    @property
+    def when_ns(self) -> int | None:
+        """When it is to be sent; None as soon as there is room for it."""
+        return self.due_ns if self.again_ns is None else self.again_ns
 
     @property
     def goes_on(self) -> bool:
@@ -36,9 +43,9 @@ class Errand:
         think_ns = self.conversation.turns[self.turn + 1].think_ns
         return Errand(self.conversation, self.turn + 1, ended_ns + think_ns, (*self.answers, answer))
 
-    def again(self, key: int, due_ns: int) -> Errand:
-        """The same once more."""
-        return replace(self, attempt=self.attempt + 1, retry_of=key, due_ns=due_ns)
+    def again(self, key: int, again_ns: int) -> Errand:
+        """The same once more, at ``again_ns``."""
+        return replace(self, attempt=self.attempt + 1, retry_of=key, again_ns=again_ns)
 
 
 class Errands:
@@ -66,12 +73,12 @@ class Errands:
         self._fetch()
 
     def later(self, errand: Errand) -> None:
-        """Keep one for when it is due; of no use after the end."""
-        due_ns = errand.due_ns
-        assert due_ns is not None
-        if self._open and (self._until_ns is None or due_ns < self._until_ns):
+        """Keep one for when it is to be sent; of no use after the end."""
+        when_ns = errand.when_ns
+        assert when_ns is not None
+        if self._open and (self._until_ns is None or when_ns < self._until_ns):
             self._serial += 1
-            heapq.heappush(self._later, (due_ns, self._serial, errand))
+            heapq.heappush(self._later, (when_ns, self._serial, errand))
 
     def next(self, now_ns: int, under_way: int) -> Errand | None:
         """The errand to be done now, None where none is due or there is no room."""
@@ -85,16 +92,16 @@ class Errands:
             self._give_up()
         if self._full:
             return None
-        due_ns = self.due_ns
-        if due_ns is None or due_ns > now_ns:
+        next_ns = self.next_ns
+        if next_ns is None or next_ns > now_ns:
             return None
-        if self._later and self._later[0][0] == due_ns:
+        if self._later and self._later[0][0] == next_ns:
             return heapq.heappop(self._later)[2]
         return self._taken()
 
     @property
-    def due_ns(self) -> int | None:
-        """When the next one is due, None where none is left but those that are due at once."""
+    def next_ns(self) -> int | None:
+        """When the next one is to be sent, None where none is left but those that are due at once."""
         times = [self._later[0][0]] if self._later else []
         if self._queue and self._queue[0].due_ns is not None:
             times.append(self._queue[0].due_ns)

@@ -7,15 +7,16 @@ from collections.abc import Generator, Sequence
 
 from tokentape.data.exchange import Exchange
 from tokentape.data.request import Run, TraceHead
+from tokentape.recorder.fitting import words_of
 from tokentape.recorder.tick import LiveRun, Tick
 
 __all__ = ["Grounded", "in_words"]
 
 
 def in_words(error: Exception) -> str:
-    """What an error says, on one line, in characters that any file takes."""
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said}".removesuffix(": ").encode("utf-8", "backslashreplace").decode()
+    """What an error is and says, on one line that a tape can hold."""
+    kind, said = type(error).__name__, words_of(error)
+    return kind if said == kind else f"{kind}: {said}"
 
 
 class Grounded:

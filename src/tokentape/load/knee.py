@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ __all__ = [
 SHARE = 0.9
 FEW = 3
 """Rates without which no knee can lie between two others."""
+OFF_SHARE = 0.1
 MOST_RATES = 100
 _Z = 1.959963984540054
 _NUMBER = r"\d*\.?\d+(?:e-?\d+)?"
@@ -50,7 +51,8 @@ _NUMBER = r"\d*\.?\d+(?:e-?\d+)?"
 class Step:
     """What came of one rate. ``ttft_ns``, ``gap_ns`` and ``e2e_ns`` are means: of a few seconds there are seldom enough requests
     for a percentile. ``ttft_p99_ns`` is None where there were too few, and ``ttft_max_ns`` is what there is then. ``n_good`` of
-    ``n_requests`` met the objectives, None without any. ``path`` is its tape. In a sweep over concurrency ``rate`` is the number
+    ``n_requests``, those that were due and never sent among them, met the objectives, None without any. Where requests were due,
+    objectives and times to first token count from there. ``path`` is its tape. In a sweep over concurrency ``rate`` is the number
     under way.
     """
 
@@ -160,22 +162,31 @@ def step_of(rate: float, account: dict[str, Any], path: str | None = None) -> St
     """The step that the account of a tape is."""
     good = account["goodput"]
     client = account["client"] or {}
+    ttft = account["ttft_from_due" if account["since"] == "due" else "ttft"]
     return Step(
         rate=rate,
-        n_requests=account["n_requests"] - account["n_retries"],
+        n_requests=account["n_requests"] - account["n_retries"] + account["n_unsent"],
         n_ended=account["n_ended"],
         requests_per_s=account["requests_per_s"],
         tokens_per_s=account["tokens_per_s"],
-        ttft_ns=account["ttft"]["mean"],
-        gap_ns=account["token_gap" if account["token_gap"]["n"] else "chunk_gap"]["mean"],
+        ttft_ns=ttft["mean"],
+        gap_ns=account["token_gap" if account["token_gap"]["mean"] is not None else "chunk_gap"]["mean"],
         e2e_ns=account["e2e"]["mean"],
         n_good=None if good is None else good["n_good"],
-        client_late=bool(client.get("bottleneck")),
+        client_late=_is_late(client),
         server_behind=bool(account["server_behind"]),
         due_per_s=account["offered_per_s"],
-        ttft_p99_ns=account["ttft"]["p99"],
-        ttft_max_ns=account["ttft"]["max"],
+        ttft_p99_ns=ttft["p99"],
+        ttft_max_ns=ttft["max"],
         path=path,
+    )
+
+
+def _is_late(client: Mapping[str, Any]) -> bool:
+    """Whether the client was late by so much that a figure of the step may be off by a tenth of its median, or held it up."""
+    off = client.get("off") or ()
+    return bool(client.get("bottleneck")) or (
+        bool(client.get("late")) and any(one["share"] >= OFF_SHARE for one in off)
     )
 
 

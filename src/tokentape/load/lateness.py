@@ -5,39 +5,50 @@
   apart, and stands on the tape between ``scheduled_ns`` and ``start_ns``;
 * **read lag**: from the kernel's stamp of the bytes to the return of the read that fetched them; where there is no such stamp,
   from the moment at which the selector told of the socket to that return;
+* **loop lag**: how much later a turn of the loop was over than the moment until which it had meant to wait;
 * **busy share**: the part of the time in which the client had work in hand, rather than waiting for sockets or for a moment to
   come; **CPU share**: the CPU time of its process over time, waiting in a loop for a near moment included;
-* **pauses** of Python's garbage collector.
-
+* **pauses** of Python's garbage collector;
 * **shared reads**: tokens of a sequence that one read brought together have one stamp, and the gap between them is not measured.
   A server may have sent them so; where nobody had looked at the sockets for a millisecond before, the client is to blame.
 
-The client was the bottleneck, of what was measured, where there is an answer and
+The client was **late** where, of what was measured,
 
-* requests went out late: the 99th percentile of the dispatch delay above 10 % of the median time to first token, and 2 ms;
-* or it read late: that of the read lag above 10 % of the median gap, and 1 ms. Where all stamps are the kernel's they hold even so,
-  and the limit is half the median gap;
+* more than 1 % of the requests went out later than 10 % of the median time to first token, and 2 ms;
+* or more than 1 % of the messages were read later than 10 % of the median gap, and 1 ms; half the median gap where all stamps are
+  the kernel's, since they hold even so;
 * or more than 1 % of the gaps were lost in shared reads for which the client is to blame, or for which others had its processor;
-* or a process was busy more than 80 % of its time: it has no room left for what comes at once;
-* or a process died.
+* or a process was busy more than 80 % of its time: it has no room left for what comes at once.
 
-Of too few values for a percentile the largest stands in its place, and is told as such. Where it was late and waited for a
-processor more than 5 % of the time, since others had it (Linux says so), that is told too: more processes would not help. What was
-late and touches no figure, since there is none, is told as ``late``.
+"More than 1 %" is said where chance would hardly (5 %, binomial) have brought as many of 1 %: one late request of 300 says nothing
+of the others. By how much the figures of the server may be off is told with it (``off``): the time to first token since a request
+was due by what requests were sent late; times that the client stamped itself by what it read late; what the kernel stamped, by
+nothing.
+
+The client, not the server, was the **bottleneck** where it was late in sending more than 10 % of the requests, lost gaps, or was
+busy, while something was answered and the server did not fall behind (:mod:`tokentape.load.backlog`): that one and this are never
+both said. Where the client was late and waited for a processor more than 5 % of the time, since others had it (Linux says so), that
+is told too: more processes would not help. A process that died is told of as that.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BLIND_NS", "BUSY_SHARE", "Lateness", "Tally", "verdict"]
+__all__ = ["BLIND_NS", "BUSY_SHARE", "Lateness", "Tally", "more_than", "verdict"]
 
 MS = 1_000_000
 DISPATCH_SHARE, DISPATCH_LEAST_NS = 0.1, 2 * MS
 READ_SHARE, READ_LEAST_NS = 0.1, 1 * MS
 READ_SHARE_STAMPED = 0.5
+LATE_SHARE, BOTTLENECK_SHARE = 0.01, 0.1
+"""Of what is measured one by one, the part that has to be late."""
+DOUBT, Z_DOUBT = 0.05, 1.645
+MANY = 100
+"""So many are expected of a share, when their number is normal."""
 BUSY_SHARE = 0.8
 STARVED_SHARE = 0.05
 SHARED_SHARE = 0.01
@@ -91,6 +102,12 @@ class Tally:
                 width = 1 << (bucket >> 8)
                 return min(self.most, _low(bucket) + width // 2)
         return self.most
+
+    def above(self, limit: float) -> int:
+        """How many are above a limit, to the width of a bucket."""
+        if self.most is None or self.most <= limit:
+            return 0
+        return sum(count for bucket, count in self.counts.items() if _low(bucket) + (1 << (bucket >> 8)) // 2 >= limit)
 
     def as_dict(self) -> dict[str, Any]:
         """Percentiles, the largest, and how many they are of."""
@@ -160,24 +177,28 @@ def verdict(
     gap_ns: float | None,
     processes: int,
     died: Sequence[str] = (),
+    behind: bool = False,
 ) -> dict[str, Any]:
-    """Whether the client was the bottleneck, by the rules above, with its figures, as plain values.
+    """Whether the client kept up, by the rules above, with its figures, as plain values.
 
-    ``ttft_ns`` and ``gap_ns`` are medians of what was recorded, None where nothing was answered. ``reasons`` are sentences,
-    ``said`` the same as keys of the catalogue with what fills them.
+    ``ttft_ns`` and ``gap_ns`` are medians of what was recorded, None where nothing was answered; ``behind`` is whether the server
+    fell behind. ``said`` are the reasons, as keys of the catalogue with what fills them, ``reasons`` the same as sentences,
+    ``off`` by how much the figures may be off, and what share of their medians that is.
     """
     whole = Lateness()
     for one in measured:
         whole.merge(one)
     limits = _limits(whole, ttft_ns, gap_ns)
     said = _late(whole, limits)
-    starved = whole.worst_starved_share
+    starved, late = whole.worst_starved_share, bool(said)
+    limited = ttft_ns is not None and not behind and _is_bottleneck(whole, limits, said)
     if said and starved is not None and starved > STARVED_SHARE:
         said.append({"key": "load.late_starved", "share": starved})
     said += [{"key": "load.late_died", "what": what} for what in died]
     return {
-        "bottleneck": bool(said) and ttft_ns is not None,
-        "late": bool(said),
+        "bottleneck": limited,
+        "late": late,
+        "answered": ttft_ns is not None,
         "dispatch_delay_ns": whole.dispatch.as_honest_dict(),
         "read_lag_ns": whole.read.as_honest_dict(),
         "loop_lag_ns": whole.loop.as_honest_dict(),
@@ -189,7 +210,9 @@ def verdict(
         "stamps": {"kernel": whole.kernel_stamps, "read": whole.read_stamps},
         "gaps": {"n": whole.gaps, "shared": whole.shared_gaps, "missed": whole.missed_gaps},
         "limits": limits,
+        "off": _off(whole, ttft_ns, gap_ns),
         "processes": processes,
+        "died": list(died),
         "reasons": [_sentence(one) for one in said],
         "said": said,
     }
@@ -210,11 +233,11 @@ def _late(whole: Lateness, limits: Mapping[str, float]) -> list[dict[str, Any]]:
     said: list[dict[str, Any]] = []
     tallies = (("dispatch_delay_ns", "load.late_sent", whole.dispatch), ("read_lag_ns", "load.late_read", whole.read))
     for name, key, tally in tallies:
-        enough = tally.n >= FOR_P99
-        worst = tally.quantile(99) if enough else tally.most
-        if worst is not None and worst > limits[name]:
-            key = key if enough else f"{key}_most"
-            said.append({"key": key, "p99_ns" if enough else "max_ns": worst, "limit_ns": limits[name]})
+        n_late = tally.above(limits[name])
+        if more_than(LATE_SHARE, n_late, tally.n):
+            worst = {"p99_ns": tally.quantile(99)} if tally.n >= FOR_P99 else {"max_ns": tally.most}
+            key = key if tally.n >= FOR_P99 else f"{key}_most"
+            said.append({"key": key, **worst, "limit_ns": limits[name], "n": n_late, "of": tally.n})
     starved = (whole.worst_starved_share or 0.0) > STARVED_SHARE
     missed = whole.shared_gaps if starved else whole.missed_gaps
     if missed > SHARED_SHARE * whole.gaps:
@@ -222,6 +245,39 @@ def _late(whole: Lateness, limits: Mapping[str, float]) -> list[dict[str, Any]]:
     if whole.worst_busy_share > BUSY_SHARE:
         said.append({"key": "load.late_busy", "share": whole.worst_busy_share, "limit": BUSY_SHARE})
     return said
+
+
+def _is_bottleneck(whole: Lateness, limits: Mapping[str, float], said: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether what it was late in held the load up, or took from what was measured."""
+    if {"load.late_shared", "load.late_busy"} & {one["key"] for one in said}:
+        return True
+    return whole.dispatch.above(limits["dispatch_delay_ns"]) > BOTTLENECK_SHARE * whole.dispatch.n
+
+
+def _off(whole: Lateness, ttft_ns: float | None, gap_ns: float | None) -> list[dict[str, Any]]:
+    """By how much figures may be off, the largest first."""
+    read = _worst(whole.read) if whole.read_stamps else 0
+    found = [("ttft_due", _worst(whole.dispatch), ttft_ns), ("ttft", read, ttft_ns), ("gap", read, gap_ns)]
+    off = [{"figure": name, "ns": ns, "share": round(ns / of, 4)} for name, ns, of in found if ns and of]
+    return sorted(off, key=lambda one: -float(one["share"]))
+
+
+def _worst(tally: Tally) -> int:
+    """The 99th percentile, or the largest where there are too few for one."""
+    return (tally.quantile(99) if tally.n >= FOR_P99 else tally.most) or 0
+
+
+def more_than(share: float, n_seen: int, n: int) -> bool:
+    """Whether ``n_seen`` of ``n`` say that more than ``share`` are so: were it just so many, it would be seen in 5 of 100 cases."""
+    if n_seen <= share * n:
+        return False
+    if n * share >= MANY:
+        return n_seen - share * n > Z_DOUBT * math.sqrt(n * share * (1 - share))
+    fewer = term = (1 - share) ** n
+    for i in range(n_seen - 1):
+        term *= (n - i) / (i + 1) * share / (1 - share)
+        fewer += term
+    return 1 - fewer <= DOUBT
 
 
 def _share(share: float, wall_ns: int) -> float | None:

@@ -10,15 +10,14 @@ from typing import Any
 from tokentape.clock import HostClock
 from tokentape.data.exchange import Scrape
 from tokentape.data.tape import Tape
-from tokentape.errors import Unreachable, UsageError
-from tokentape.load.backlog import backlog_of
+from tokentape.errors import TokentapeError, Unreachable, UsageError
 from tokentape.load.driving import Driven, Observer, drive
 from tokentape.load.errands import Errand
-from tokentape.load.lateness import verdict
+from tokentape.load.judging import verdicts
 from tokentape.load.launching import Making, SourceCaller, asked_of, exact_options
 from tokentape.load.plan import Plan
 from tokentape.load.prompts import Calibration, PromptMaker
-from tokentape.load.workload_files import BLOCK_TOKENS, read_workload
+from tokentape.load.workload_files import read_workload
 from tokentape.load.workloads import Conversation, Listed, Turn, Workload, prompts
 from tokentape.recorder.many import ManyRuns
 from tokentape.sources.endpoint.capability import flown
@@ -26,11 +25,16 @@ from tokentape.sources.endpoint.failures import error_of
 from tokentape.sources.endpoint.flight import Flight
 from tokentape.sources.endpoint.scraping import scrape
 from tokentape.sources.endpoint.source import EndpointSource
+from tokentape.study.traffic.recorded import BLOCK_TOKENS
 
 __all__ = ["calibration_of", "load", "workload_of"]
 
-FEW_WORDS, MANY_WORDS = 32, 512
-"""Words of the two texts by which a server's counting is measured."""
+FEWEST_WORDS, MOST_WORDS = 32, 512
+"""Words of the longer of the two texts by which a server's counting is measured."""
+LONGER_TIMES, SHORTER_TIMES = 4, 8
+"""It is so much longer than what is asked, as words differ; and the other so much shorter than it."""
+_TOO_LONG = (400, 413, 422, 500)
+"""What servers answer to a text that is longer than they can read."""
 _POOL_SKIPS = 8
 """The first ids of a text may be special ones."""
 
@@ -57,8 +61,9 @@ def load(
     ``duration_ns``, ``requests``, ...) and options of ``generate()``. ``logprobs`` asks the server for log-probabilities too,
     which costs it time. ``observer`` is told how it stands several times a second.
 
-    Ctrl-C ends the load and keeps everything; the tape's state is ``partial`` then. The tape's notes: ``client`` says whether the
-    client kept up, ``backlog`` whether the server did (``behind``), ``n_unsent`` how many were due and never sent. Raises
+    Ctrl-C, SIGTERM and SIGHUP end the load and keep everything; the tape's state is ``partial`` then, and where a client process
+    died. The tape's notes: ``ended_by`` is that signal, ``client`` says whether the client kept up, ``backlog`` whether the server
+    did (``behind``), ``n_unsent`` how many were due and never sent. Raises
     UsageError for what cannot be asked for, and what the source raises at first contact, before there is a tape; Unreachable for a
     server that is gone in the middle, with the tape kept.
     """
@@ -127,35 +132,61 @@ def workload_of(given: Given) -> Workload:
     return prompts([given] if isinstance(given, str) else given)
 
 
-def calibration_of(source: EndpointSource, *, logprobs: bool = False, seed: int = 0) -> Calibration:
-    """How the server counts, by two requests of one token each. The default where it does not say. Raises its errors."""
+def calibration_of(
+    source: EndpointSource, n_tokens: int = MOST_WORDS, *, logprobs: bool = False, seed: int = 0
+) -> Calibration:
+    """How the server counts, for texts of about ``n_tokens``, by two requests of one token each. The default where it does not say.
+
+    A text that it cannot read is halved, to :data:`FEWEST_WORDS` words. Raises its errors.
+    """
     plain = PromptMaker(seed=seed)
+    n_words = max(FEWEST_WORDS, min(LONGER_TIMES * n_tokens, MOST_WORDS))
+    while True:
+        many = _answered(source, plain.words(n_words, n_words), logprobs=logprobs)
+        if many.fault != "http_error" or many.status not in _TOO_LONG or n_words == FEWEST_WORDS:
+            break
+        n_words = max(FEWEST_WORDS, n_words // 2)
+    n_few = n_words // SHORTER_TIMES
     counts: list[tuple[int, int]] = []
     pool: tuple[int, ...] = ()
-    for n_words in (FEW_WORDS, MANY_WORDS):
-        call = source.call(plain.words(n_words, n_words), {"max_new_tokens": 1}, logprobs=logprobs)
-        flight = Flight(call, source.host)
-        flown(flight)
-        if flight.connection is not None:
-            flight.connection.close()
-        if flight.fault not in (None, "no_done"):
-            raise error_of(flight, source.address, source.name)
+    for n, flight in ((n_words, many), (n_few, None)):
+        flight = flight or _answered(source, plain.words(n, n), logprobs=logprobs)
+        if not flight.whole:
+            raise _uncounted(error_of(flight, source.address, source.name), n)
         live = flight.live()
         n_prompt = flight.exchange(0).n_prompt
         if n_prompt:
-            counts.append((n_words, n_prompt))
+            counts.append((n, n_prompt))
         if live is not None:
-            pool = (live.run.traces[0].prompt_ids or ())[_POOL_SKIPS:] or pool
+            pool = pool or (live.run.traces[0].prompt_ids or ())[_POOL_SKIPS:]
     if len(counts) < 2:
         return Calibration(pool=pool)
-    return Calibration.through(counts[0], counts[1], pool)
+    return Calibration.through(counts[1], counts[0], pool)
+
+
+def _answered(source: EndpointSource, text: str, *, logprobs: bool) -> Flight:
+    """The answer to a text, of one token."""
+    flight = Flight(source.call(text, {"max_new_tokens": 1}, logprobs=logprobs), source.host)
+    flown(flight)
+    if flight.connection is not None:
+        flight.connection.close()
+    return flight
+
+
+def _uncounted(error: TokentapeError, n_words: int) -> TokentapeError:
+    """The same error, of a request that nobody asked for."""
+    return type(error)(
+        f"how the server counts tokens cannot be measured: {error.what}",
+        why=f"to a text of {n_words} words, sent before the load for that, it says: {error.why}",
+        fix="give prompts in words, which need no such measurement: --prompts FILE; or see what the server refuses",
+    )
 
 
 def _maker(source: EndpointSource, asked: Workload, seed: int, logprobs: bool) -> tuple[PromptMaker, dict[str, Any]]:
     """What makes the prompts, and what is written down of it; nobody is asked where all have their words."""
     if not asked.n_sized:
         return PromptMaker(seed=seed), {}
-    found = calibration_of(source, logprobs=logprobs, seed=seed)
+    found = calibration_of(source, asked.n_sized, logprobs=logprobs, seed=seed)
     known = source.capability(logprobs=logprobs)
     as_ids = bool(found.pool) and known.api == "completions" and known.engine != "transformers"
     note = {
@@ -198,22 +229,20 @@ def _scraper(source: EndpointSource) -> Any:
 def _note(tape: ManyRuns, driven: Driven, plan: Plan) -> None:
     """Write down whether the client kept up, and the server."""
     now = driven.standing
-    found = verdict(
+    client, server = verdicts(
         driven.lateness,
+        now.passed,
         ttft_ns=now.ttft.quantile(50),
         gap_ns=now.gap.quantile(50),
         processes=plan.processes,
+        n_unsent=driven.n_unsent,
         died=driven.died,
     )
-    tape.writer.note("client", found)
-    behind = backlog_of(now.passed, driven.n_unsent)
-    if behind is not None:
-        # where the client itself was that late, or had no time, nothing can be said of the server
-        early, late = (one or 0 for one in behind["ttft_from_due_ns"])
-        own = found["dispatch_delay_ns"]["max"] or 0
-        busy = "load.late_busy" in {one["key"] for one in found["said"]}
-        tape.writer.note("backlog", {**behind, "behind": behind["behind"] and not busy and own < (late - early) / 2})
+    tape.writer.note("client", client)
+    if server is not None:
+        tape.writer.note("backlog", server)
     if driven.n_unsent:
         tape.writer.note("n_unsent", driven.n_unsent)
     if driven.interrupted:
         tape.writer.note("interrupted", True)
+        tape.writer.note("ended_by", driven.ended_by)

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from tokentape.errors import UsageError
-from tokentape.load.arrivals import Arrivals, expected, scaled
 from tokentape.load.engine import Launcher
 from tokentape.load.worker import Task
 from tokentape.load.workloads import Workload
+from tokentape.study.traffic.schedule import Schedule, expected, scaled
 
 __all__ = ["Plan"]
 
@@ -69,7 +69,7 @@ class Plan:
             self.rate is None and self.arrivals is None and (self.concurrency is not None or workload.times_ns is None)
         )
 
-    def schedule(self, workload: Workload) -> Arrivals | None:
+    def schedule(self, workload: Workload) -> Schedule | None:
         """When requests are due; None in a closed loop. Raises UsageError."""
         if self.is_closed(workload):
             self._check_closed()
@@ -87,7 +87,7 @@ class Plan:
                 )
             if self.duration_ns is None and ends is None:
                 ends = self._whole(workload)
-            made = Arrivals(
+            made = Schedule(
                 kind, self.rate, self.burstiness, self.ramp_ns, self.seed, duration_ns=self.duration_ns, requests=ends
             )
             self._check_single(workload)
@@ -98,7 +98,7 @@ class Plan:
             if not times
             else scaled(times, time_scale=self.time_scale, rate=self.rate, duration_ns=self.duration_ns, requests=ends)
         )
-        return Arrivals(
+        return Schedule(
             kind,
             burstiness=self.burstiness,
             ramp_ns=self.ramp_ns,

@@ -23,7 +23,21 @@ RECENT_NS = 5 * S
 class _Under:
     start: int
     first: int | None = None
-    last: int | None = None
+    read: int | None = None
+    before: dict[int, int] = field(default_factory=dict)
+    now: dict[int, int] = field(default_factory=dict)
+    """When each answer of the request got a token: before the arrival that came last, and in it."""
+
+    def gaps(self, tick: Tick) -> list[int]:
+        """The gaps from arrivals before this message to its own, each measurement of time once."""
+        if tick.read is None or tick.read != self.read:
+            self.before |= self.now
+            self.read, self.now = tick.read, {}
+        counted = {self.before[row] for row in self.now if row in self.before}
+        rows = {one.row for one in tick.said or ()} - self.now.keys()
+        self.now |= dict.fromkeys(rows, tick.end)
+        new = {self.before[row] for row in rows if row in self.before} - counted
+        return [tick.end - at for at in sorted(new)]
 
 
 @dataclass
@@ -31,7 +45,8 @@ class Standing:
     """Counts and percentiles so far; ``began`` is the mark at which the load began, ``n_all`` how many requests there will be,
     ``origin`` the mark from which exchanges count. ``passed`` are requests that were due at a moment of the schedule.
 
-    Percentiles of a live table are of all that has come, whatever their number; those of the tape say when they are of too few.
+    ``gap`` are the chunk gaps of the tape, between arrivals: what a message has of tokens is known only when its answer is over.
+    Percentiles of a live table are raw: of all that has come, whatever their number; those of the tape are not told of too few.
     """
 
     began: int
@@ -66,9 +81,8 @@ class Standing:
             if one.first is None:
                 one.first = tick.end
                 self.ttft.add(tick.end - one.start)
-            elif one.last is not None:
-                self.gap.add(tick.end - one.last)
-            one.last = tick.end
+            for ns in one.gaps(tick):
+                self.gap.add(ns)
             self.n_tokens += len(tick.said)
             self._recent.append((tick.end, len(tick.said), 0))
 

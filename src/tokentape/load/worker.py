@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from tokentape.load.arrivals import Arrivals
 from tokentape.load.engine import Engine, Launcher
 from tokentape.load.errands import Errands
 from tokentape.load.grounded import in_words
@@ -24,6 +23,7 @@ from tokentape.load.lateness import Lateness
 from tokentape.load.records import Frames, Outbox, framed
 from tokentape.load.waiting import SocketWaiting
 from tokentape.load.workloads import Conversation, Workload
+from tokentape.study.traffic.schedule import Schedule
 
 __all__ = ["Task", "main", "work"]
 
@@ -39,13 +39,13 @@ _YOUNG = 20_000
 class Task:
     """What a client process is to do. ``launcher`` makes its launcher, given nothing; it is sent as it is.
 
-    ``arrivals`` None is a closed loop. Of the conversations it takes each ``processes``-th from ``process`` on, up to
+    ``schedule`` None is a closed loop. Of the conversations it takes each ``processes``-th from ``process`` on, up to
     ``n_conversations``, and ``cap`` of them at once. ``duration_ns`` is counted from the start; nothing begins after it.
     """
 
     launcher: Callable[[], Launcher]
     workload: Workload
-    arrivals: Arrivals | None
+    schedule: Schedule | None
     n_conversations: int | None
     cap: int | None
     duration_ns: int | None
@@ -56,13 +56,13 @@ class Task:
 
     def feed(self, began: int) -> Iterator[tuple[int | None, Conversation]]:
         """Conversations with their due times, of this process."""
-        if self.arrivals is None:
+        if self.schedule is None:
             number = self.process
             while self.n_conversations is None or number < self.n_conversations:
                 yield None, self.workload.conversation(number)
                 number += self.processes
             return
-        for number, due in enumerate(self.arrivals):
+        for number, due in enumerate(self.schedule):
             if self.n_conversations is not None and number >= self.n_conversations:
                 return
             if number % self.processes == self.process:
@@ -151,7 +151,7 @@ def work(task: Task, link: socket.socket, frames: Frames, began: int, *, stopped
     lateness = Lateness()
     outbox, waiting, launcher = Outbox(link), _Linked(), task.launcher()
     until = None if task.duration_ns is None else began + task.duration_ns
-    errands = Errands(task.feed(began), cap=task.cap, closed=task.arrivals is None, until_ns=until)
+    errands = Errands(task.feed(began), cap=task.cap, closed=task.schedule is None, until_ns=until)
     engine = Engine(
         errands,
         launcher,

@@ -63,7 +63,7 @@ class Answer:
     server counted for it, ``closed_ns`` the end of the exchange, both None without one. ``whole`` is False where only the first
     and the last chunk are known, ``placed`` where its times hold among themselves alone, not beside those of other requests.
     ``output_ns`` is the first chunk with text that was no reasoning, None where there is none; ``n_prompt`` counts the
-    prompt's tokens.
+    prompt's tokens. ``streamed`` is False where the answer came in one piece: when its first token was there is not known.
     """
 
     trace: int
@@ -77,6 +77,12 @@ class Answer:
     placed: bool = True
     output_ns: int | None = None
     n_prompt: int | None = None
+    streamed: bool = True
+
+    @property
+    def first_ns(self) -> int | None:
+        """When the first token came; None where there is none, or all came in one piece."""
+        return self.chunks[0].at_ns if self.streamed and self.chunks else None
 
     @property
     def chunks(self) -> list[Chunk]:
@@ -151,6 +157,7 @@ def answer(trace: Trace) -> Answer:
         whole=passed is None or passed.label != "ends",
         output_ns=None if output is None else ends[output],
         n_prompt=trace.n_prompt if passed is None else passed.n_prompt,
+        streamed=passed is None or passed.streamed,
     )
 
 

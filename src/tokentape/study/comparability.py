@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
 
-__all__ = ["FOLLOWS", "GROUPS", "Difference", "check_comparable", "differences", "paired_traces"]
+__all__ = [
+    "FOLLOWS",
+    "GROUPS",
+    "Difference",
+    "check_comparable",
+    "differences",
+    "load_differences",
+    "paired_traces",
+    "told_loads",
+    "told_plan",
+]
 
 _MACHINE = (
     "processor",
@@ -97,7 +107,7 @@ FOLLOWS: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What differs between A and B. ``kind`` is ``"setting"``, ``"option"`` or ``"prompt"``.
+    """What differs between A and B. ``kind`` is ``"setting"``, ``"option"``, ``"prompt"`` or ``"load"``.
 
     ``because`` is None for a difference that is refused, ``"asked"`` for the question itself, else the name of what it follows
     from.
@@ -118,6 +128,55 @@ def differences(a: Tape, b: Tape, across: Iterable[str] = ()) -> list[Difference
     found += _prompts(a, b)
     allowed = _allowed([name.strip() for name in across if name.strip()], a, b, found)
     return [Difference(d.name, d.kind, d.a, d.b, allowed.get(d.name, allowed.get("any"))) for d in found]
+
+
+_FOUND_OUT = (
+    "calibrated",
+    "tokens_a_word",
+    "overhead_tokens",
+    "arrivals",
+    "exact_lengths",
+    "server_metrics",
+    "prompts",
+)
+"""What a load found out of a server, and was not told; and the arrivals that were asked for, of which ``kind`` says what came."""
+
+_OFFERED = ("loop", "kind", "rate", "concurrency")
+
+
+def load_differences(a: Tape, b: Tape) -> list[Difference]:
+    """What two loads were told to do differently, such as their rates; of one load alone, what the other tape has nothing of.
+
+    It is refused nowhere, since a server may be asked just how it bears another load; but times under different loads
+    are none of different servers.
+    """
+    first, second = told_plan(a), told_plan(b)
+    chosen = [name for name in {**first, **second} if (first and second) or name in _OFFERED]
+    return [
+        Difference(name, "load", first.get(name), second.get(name), "asked")
+        for name in chosen
+        if first.get(name) != second.get(name)
+    ]
+
+
+def told_plan(tape: Tape) -> dict[str, Any]:
+    """What a load was told to do, without what it found out of the server; empty for a tape of none."""
+    plan = tape.notes.get("load")
+    return {n: value for n, value in plan.items() if n not in _FOUND_OUT} if isinstance(plan, Mapping) else {}
+
+
+def told_loads(found: Sequence[Difference]) -> str:
+    """Those differences in a line: ``rate 4 | 2; duration 60 s | 30 s``."""
+    return "; ".join(
+        f"{d.name.removesuffix('_ns')} {_load_value(d.name, d.a)} | {_load_value(d.name, d.b)}" for d in found
+    )
+
+
+def _load_value(name: str, value: Any) -> str:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value / 1e9:g} s" if name.endswith("_ns") else f"{value:g}"
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def check_comparable(a: Tape, b: Tape, found: Sequence[Difference]) -> None:

@@ -12,7 +12,14 @@ from tokentape.data.tape import Tape, open_tape
 from tokentape.display import Displayed
 from tokentape.errors import StudyError, UsageError
 from tokentape.study.alignment import Alignment, align, same_vocabulary
-from tokentape.study.comparability import Difference, check_comparable, differences, paired_traces
+from tokentape.study.comparability import (
+    Difference,
+    check_comparable,
+    differences,
+    load_differences,
+    paired_traces,
+    told_loads,
+)
 from tokentape.study.side_by_side import (
     CoefficientPair,
     Ratio,
@@ -50,7 +57,8 @@ class Comparison(Displayed):
     once. ``first_token`` and ``steps`` are times, None where a side has none; ``laws`` the coefficients of both, or
     ``laws_missing`` says why not. ``verdict`` is on B against A, about ``of`` (``"decode"``, ``"ttft"``, ``"e2e"``); ``caveat``
     is what has to be said with it wherever A and B were not recorded in turns. ``withheld`` is True where a guard withheld
-    something of a sequence of either, which the ``alignments`` may name.
+    something of a sequence of either, which the ``alignments`` may name. ``loads`` is what two loads on a server were told to do
+    differently: then a difference of times may be theirs, and the ``sentence`` says so.
     """
 
     a: Side
@@ -67,6 +75,7 @@ class Comparison(Displayed):
     verdict: Verdict | None
     caveat: str | None
     withheld: bool = False
+    loads: tuple[Difference, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON; bytes as text, U+FFFD for what is none."""
@@ -79,6 +88,8 @@ class Comparison(Displayed):
         if self.verdict is None:
             return "Both are one recording: there is nothing to tell apart."
         text = verdict_sentence(self.verdict, self.of)
+        if self.loads:
+            text += f" The loads differ ({told_loads(self.loads)}), so this need not be a difference of the servers."
         return text if self.caveat is None else f"{text} But {self.caveat}."
 
 
@@ -143,6 +154,7 @@ def _compared(a: Tape, b: Tape, across: list[str], of: str, question: Question |
         verdict=verdict,
         caveat=caveat,
         withheld=any(trace.has_withheld for tape in (a, b) for trace in tape.traces),
+        loads=() if same else tuple(load_differences(a, b)),
     )
 
 

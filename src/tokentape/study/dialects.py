@@ -249,7 +249,7 @@ _GUIDELLM = Dialect(
         "src/guidellm/schemas/benchmark/goodput.py: GoodputSLO",
     ),
     counts=_ended,
-    counted="`successful`: ended; `errored` and `incomplete` (cut short) have figures of their own",
+    counted="`successful`: ended; `errored` and `incomplete` (not finished) have figures of their own",
     formulas=(
         Formula("time_to_first_token_ms", "ttft", "c1 - t0", first_chunk),
         Formula("time_to_first_output_token_ms", "ttfo", "c1 - t0, reasoning apart", first_output),

@@ -46,6 +46,7 @@ __all__ = [
     "is_served",
     "metric_family",
     "most_in_flight",
+    "scheduled",
     "scraped",
 ]
 
@@ -60,9 +61,9 @@ _NOTHING = Exchange()
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """One request: ``traces`` are the numbers of its answers, ``n_tokens`` the tokens of them all, as the server counts them where
-    it does and the count can be true, else as they came, None where a row need not be one; ``n_rows`` the rows of them on the
-    tape. Moments are nanoseconds since the tape's origin.
+    """One request: ``traces`` are the numbers of its answers, ``n_tokens`` the tokens of them all, as they came where each has a
+    row, else as the server counts them if it does and the count can be true, else None; ``n_rows`` the rows of them on the tape.
+    ``first_ns`` is None where an answer came in one piece. Moments are nanoseconds since the tape's origin.
 
     ``finish`` is why its first answer ended.
     """
@@ -199,7 +200,7 @@ def _flight(traces: Sequence[Trace], n_rows: int, n_chunks: int, content: tuple[
         connected_ns=known.connected_ns,
         sent_ns=first.run.start_ns,
         first_byte_ns=known.first_byte_ns,
-        first_ns=content[0],
+        first_ns=content[0] if known.streamed else None,
         last_ns=content[1],
         ended_ns=known.ended_ns,
         label=known.label,
@@ -209,12 +210,13 @@ def _flight(traces: Sequence[Trace], n_rows: int, n_chunks: int, content: tuple[
 
 
 def _n_tokens(passed: Exchange | None, rows: int, most: float) -> int | None:
-    """The server's count where it can be true; without it the rows, where they are tokens."""
-    if passed is None or (passed.label is None and passed.n_completion is None):
+    """The rows where each is a token, whatever the server counts; else its count where that can be true."""
+    if passed is None:
         return None
-    if passed.n_completion is not None:
-        return passed.n_completion if 0 <= passed.n_completion <= max(most, rows) else None
-    return None if passed.label in VAGUE else rows
+    if passed.label is not None and passed.label not in VAGUE:
+        return rows
+    n = passed.n_completion
+    return n if n is not None and 0 <= n <= max(most, rows) else None
 
 
 def _most_tokens(traces: Sequence[Trace], last_ns: int | None) -> float:
@@ -290,8 +292,13 @@ def from_schedule(found: Iterable[Answer], exchanges: Mapping[int, Exchange]) ->
 
     One that was sent as soon as it could be was due when it was sent.
     """
-    due = {run: one.scheduled_ns for run, one in exchanges.items() if one.scheduled_ns is not None}
+    due = scheduled(exchanges)
     return [replace(one, start_ns=due.get(one.run, one.start_ns)) for one in found]
+
+
+def scheduled(exchanges: Mapping[int, Exchange]) -> dict[int, int]:
+    """When each run was due, of those that were due at a moment of their own."""
+    return {run: one.scheduled_ns for run, one in exchanges.items() if one.scheduled_ns is not None}
 
 
 def _between(before: int | None, after: int | None) -> int | None:

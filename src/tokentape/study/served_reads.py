@@ -3,13 +3,19 @@
 A read returns all bytes that are there, and one stamp: that of the last of them. So the messages of one read are one *arrival*, of
 as many tokens as they have together. What lies between its tokens was not measured: it is no zero, and no gap is told there, as
 little as between the tokens of one message.
+
+Nor is the gap before an arrival of several tokens one of its first token: it is the time in which all of them came, and told as a
+gap of one it would make the others seem slower than they are. So a token gap is measured only before a token that came alone:
+without another of its sequence, without a message behind it that has none, and without the end of the answer, whose stamp it would
+have. The others are *untold*: they enter no percentile, and their number is said. Together they took as long as the answer, so the
+mean is of all gaps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,11 +24,43 @@ from tokentape.data.schema import KINDS
 from tokentape.study.times import token_gaps_ns, token_steps
 
 if TYPE_CHECKING:
+    from tokentape.data.exchange import Exchange
     from tokentape.data.trace import Trace
 
-__all__ = ["arrival_gaps_ns", "arrivals", "is_streamed", "message_times_ns", "n_sharing", "told_gaps_ns"]
+__all__ = [
+    "TokenGaps",
+    "arrival_gaps_ns",
+    "arrivals",
+    "ends_of",
+    "is_streamed",
+    "mean_token_gap_ns",
+    "message_times_ns",
+    "n_shared_reads",
+    "n_sharing",
+    "not_alone",
+    "token_gaps",
+    "told_gaps_ns",
+]
 
 Rows = npt.NDArray[np.int64]
+Ends = Mapping[int, int] | int | None
+"""When the answers were over: of one run, or of each of several."""
+
+
+class TokenGaps(NamedTuple):
+    """Token gaps of a run, in nanoseconds: those that are measured, in the order of time and each measurement once; how many more
+    there are; and how long how many took in all, of the sequences that have two moments.
+    """
+
+    told: list[int]
+    n_untold: int
+    total_ns: int
+    n_all: int
+
+    @classmethod
+    def whole(cls, gaps: list[int]) -> TokenGaps:
+        """Gaps all of which are measured."""
+        return cls(gaps, 0, sum(gaps), len(gaps))
 
 
 def arrivals(steps: Mapping[str, Any]) -> Rows:
@@ -31,7 +69,7 @@ def arrivals(steps: Mapping[str, Any]) -> Rows:
     ``steps`` are those of one run, or of a whole tape with its column ``run``. A step of which no read is known is an arrival of
     its own.
     """
-    read = np.ma.asarray(steps["read_ns"])
+    read = steps["read_ns"]
     known, at = ~np.ma.getmaskarray(read), np.ma.filled(read, 0)
     if not len(at):
         return np.zeros(0, np.int64)
@@ -42,10 +80,51 @@ def arrivals(steps: Mapping[str, Any]) -> Rows:
     return np.concatenate([[0], np.cumsum(~together)]).astype(np.int64)
 
 
-def n_sharing(steps: Mapping[str, Any]) -> int:
-    """How many messages came in one read with another."""
-    sizes = np.bincount(arrivals(steps))
-    return int(sizes[sizes > 1].sum())
+def ends_of(exchanges: Mapping[int, Exchange]) -> dict[int, int]:
+    """When each answer that came as a stream was over, by its run."""
+    return {run: one.ended_ns for run, one in exchanges.items() if one.ended_ns is not None and one.streamed}
+
+
+def _with_end(steps: Mapping[str, Any], ends: Ends) -> npt.NDArray[np.bool_]:
+    """For each step whether the end of its answer has the same stamp: both came in one read."""
+    if not ends:
+        return np.zeros(len(steps["read_ns"]), bool)
+    at = np.asarray(steps["end_ns"])
+    if isinstance(ends, int):
+        over = np.full(len(at), ends)
+    else:
+        runs, place = np.unique(np.asarray(steps["run"]), return_inverse=True)
+        over = np.array([ends.get(int(run), -1) for run in runs], np.int64)[place]
+    found: npt.NDArray[np.bool_] = ~np.ma.getmaskarray(steps["read_ns"]) & (at == over)
+    return found
+
+
+def _shared(steps: Mapping[str, Any], ends: Ends) -> tuple[Rows, npt.NDArray[np.bool_]]:
+    """The messages of each arrival, and whether they share it with one another or with the end of the answer."""
+    of = arrivals(steps)
+    sizes = np.bincount(of)
+    shared = sizes > 1
+    shared[of[_with_end(steps, ends)]] = True
+    return sizes, shared
+
+
+def n_sharing(steps: Mapping[str, Any], ends: Ends = None) -> int:
+    """How many messages came in one read with another, or with the end of their answer (``ends``)."""
+    sizes, shared = _shared(steps, ends)
+    return int(sizes[shared].sum())
+
+
+def n_shared_reads(steps: Mapping[str, Any], ends: Ends = None) -> int:
+    """How many reads brought more than one message. Of the messages that shared one, so many have a moment of their own."""
+    return int(_shared(steps, ends)[1].sum())
+
+
+def not_alone(steps: Mapping[str, Any], ends: Ends = None) -> npt.NDArray[np.bool_]:
+    """For each arrival whether a message without a token, or the end of the answer, came with it: then its stamp may be theirs."""
+    of = arrivals(steps)
+    found = np.bincount(of, np.asarray(steps["n_out"]) == 0, minlength=int(of[-1]) + 1 if len(of) else 0) > 0
+    found[of[_with_end(steps, ends)]] = True
+    return found
 
 
 def is_streamed(traces: Sequence[Trace]) -> bool:
@@ -62,6 +141,37 @@ def arrival_gaps_ns(traces: Iterable[Trace]) -> list[int]:
         for before, after in pairwise(last):
             found[after, before] = last[after] - last[before]
     return [found[key] for key in sorted(found)]
+
+
+def token_gaps(traces: Sequence[Trace]) -> TokenGaps:
+    """The token gaps of the traces of one run that a server answered."""
+    told: dict[tuple[int, int], int] = {}
+    n_untold = total = n_all = 0
+    for trace in traces:
+        rows, steps = token_steps(trace), trace.steps
+        if len(rows) < 2:
+            continue
+        passed = trace.exchange
+        with_others = not_alone(steps, passed.ended_ns if passed is not None and passed.streamed else None)
+        of, sizes = np.unique(arrivals(steps)[rows], return_counts=True)
+        at = np.asarray(steps["end_ns"])[rows][np.cumsum(sizes) - 1]
+        alone = ((sizes == 1) & ~with_others[of])[1:]
+        spans = np.diff(at)
+        told |= {(int(of[i + 1]), int(of[i])): int(spans[i]) for i in np.flatnonzero(alone)}
+        n_untold += len(rows) - 1 - int(alone.sum())
+        if len(of) > 1:
+            total += int(at[-1] - at[0])
+            n_all += len(rows) - 1
+    return TokenGaps([told[key] for key in sorted(told)], n_untold, total, n_all)
+
+
+def mean_token_gap_ns(found: Sequence[TokenGaps]) -> float | None:
+    """The mean of all token gaps, measured or not: the time that they took together over their number."""
+    if not any(one.n_untold for one in found):
+        told = [ns for one in found for ns in one.told]
+        return sum(told) / len(told) if told else None
+    n = sum(one.n_all for one in found)
+    return sum(one.total_ns for one in found) / n if n else None
 
 
 def message_times_ns(steps: Mapping[str, Any]) -> list[int]:

@@ -9,17 +9,27 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tokentape.study.answers import CUT_SHORT, FAILED, VAGUE
 from tokentape.study.autocorrelation import effective_n
 from tokentape.study.percentiles import Percentile, percentile
 from tokentape.study.served import Flight, flights, imported, most_in_flight
-from tokentape.study.served_reads import arrival_gaps_ns, arrivals, n_sharing
+from tokentape.study.served_reads import (
+    arrival_gaps_ns,
+    arrivals,
+    ends_of,
+    n_shared_reads,
+    n_sharing,
+    not_alone,
+    token_gaps,
+)
 
 if TYPE_CHECKING:
+    from tokentape.data.exchange import Exchange
     from tokentape.data.tape import Tape
 
-__all__ = ["ServedSummary", "is_answered", "mostly_failed", "served_summary"]
+__all__ = ["ServedSummary", "is_answered", "label_reason", "mostly_failed", "served_summary"]
 
 PERCENTILES = (50, 95, 99)
 
@@ -28,13 +38,16 @@ PERCENTILES = (50, 95, 99)
 class ServedSummary:
     """How the requests of a tape went. Times are nanoseconds, rates per second; None is what cannot be told.
 
-    ``labels`` count the requests by what is told of their tokens (None: no chunk came), ``faults`` those that something was wrong
-    with, ``statuses`` the failed ones by what the server answered instead of 2xx; ``said`` are the words that most of these ended
-    with. ``n_failed`` ended in an error, ``n_open`` were interrupted or are under way. ``n_tokens`` is None where those of a
-    request that was answered are not known. Times are counted from sending the request, and those ``_scheduled`` from when it was
-    due; they are of all requests that have them. ``e2e``, to the last token, and ``answer_time``, to the end of the stream, are of
-    those that were answered. Of ``n_messages`` the ``n_sharing`` came in one read with another: when, only the read tells. Gaps
-    are between arrivals of tokens that are told apart, each measurement once; ``gap_ends_ns`` are the least and the greatest.
+    ``labels`` count the requests by what is told of their tokens (None: no chunk came); ``label_reasons`` are the words that say
+    most often why it is not more, by label. ``faults`` count those that something was wrong with, ``statuses`` the failed ones by
+    what the server answered instead of 2xx; ``said`` are the words that most of these ended with. ``n_failed`` ended in an error,
+    ``n_open`` were interrupted or are under way. ``n_tokens`` is None where those of a request that was answered are not known.
+    Times are counted from sending the request, and those ``_scheduled`` from when it was due; they are of all requests that have
+    them. ``e2e``, to the last token, and ``answer_time``, to the end of the stream, are of those that were answered. Of
+    ``n_messages`` the ``n_sharing`` came in one read with another or with the end of the answer, in ``n_shared_reads`` in all:
+    when, only the read tells. Gaps are those before tokens that came alone, each measurement once; ``n_gaps_untold`` more are not
+    measured (:mod:`tokentape.study.served_reads`); ``gap_ends_ns`` are the least and the greatest. ``chunk_gaps`` are all those
+    between the arrivals of the same requests.
     ``late`` is how late requests were sent, ``read_lag`` how long bytes waited to be read. ``window_ns`` is from the first request
     to the end of the last answer; like ``most_in_flight`` and the rates it is None where it is not known when requests were sent
     beside one another.
@@ -46,9 +59,11 @@ class ServedSummary:
     n_retries: int
     n_messages: int
     n_sharing: int
+    n_shared_reads: int
     most_in_flight: int | None
     n_tokens: int | None
     labels: Mapping[str | None, int]
+    label_reasons: Mapping[str, str]
     faults: Mapping[str, int]
     stamps: Mapping[str, int]
     statuses: Mapping[int, int]
@@ -58,7 +73,9 @@ class ServedSummary:
     e2e: tuple[Percentile, ...]
     answer_time: tuple[Percentile, ...]
     gaps: tuple[Percentile, ...]
+    n_gaps_untold: int
     gap_ends_ns: tuple[int, ...]
+    chunk_gaps: tuple[Percentile, ...]
     connecting: tuple[Percentile, ...]
     late: tuple[Percentile, ...]
     read_lag: tuple[Percentile, ...]
@@ -68,8 +85,8 @@ class ServedSummary:
 
     def as_dict(self) -> dict[str, Any]:
         """The same as plain values for JSON; a label that there is none of is ``"none"``."""
-        counts = ("faults", "stamps", "statuses")  # asdict makes pairs of a Counter's keys
-        plain = asdict(replace(self, labels={}, faults={}, stamps={}, statuses={}))
+        counts = ("faults", "stamps", "statuses", "label_reasons")  # asdict makes pairs of a Counter's keys
+        plain = asdict(replace(self, labels={}, label_reasons={}, faults={}, stamps={}, statuses={}))
         labels = {name or "none": n for name, n in self.labels.items()}
         return {**plain, "labels": labels, **{name: dict(getattr(self, name)) for name in counts}}
 
@@ -93,20 +110,23 @@ def served_summary(tape: Tape, found: Sequence[Flight] | None = None) -> ServedS
     words = Counter(one.error for one in failed if one.error)
     placed = "starts" not in imported(tape).get("lacks", ())
     window = _window_ns(found) if placed else None
-    gaps = _gaps(tape, found)
+    gaps, chunk_gaps, n_untold = _gaps(tape, found)
+    ends = ends_of(passed)
     every = [ns for some in gaps for ns in some]
-    counts = [one.n_tokens for one in answered]
-    n_tokens = None if None in counts else sum(n for n in (one.n_tokens for one in found) if n is not None)
+    known = [one.n_tokens for one in found if one.n_tokens is not None]
+    n_tokens = None if any(one.n_tokens is None for one in answered) or not known else sum(known)
     return ServedSummary(
         n_requests=len(found),
         n_failed=sum(one.finish in FAILED for one in found),
         n_open=sum(one.finish in CUT_SHORT for one in found),
         n_retries=sum(one.retry_of is not None for one in passed.values()),
         n_messages=len(tape.columns("step")["run"]),
-        n_sharing=n_sharing(tape.columns("step")),
+        n_sharing=n_sharing(tape.columns("step"), ends),
+        n_shared_reads=n_shared_reads(tape.columns("step"), ends),
         most_in_flight=most_in_flight(found) if placed else None,
-        n_tokens=n_tokens if answered else None,
+        n_tokens=n_tokens,
         labels=Counter(one.label for one in found if one.run in passed),
+        label_reasons=_label_reasons(passed.values()),
         faults=Counter(one.fault for one in found if one.fault is not None),
         stamps=Counter(one.stamps for one in passed.values() if one.stamps is not None),
         statuses=Counter(one.status for one in failed if one.status is not None and not 200 <= one.status < 300),
@@ -116,14 +136,30 @@ def served_summary(tape: Tape, found: Sequence[Flight] | None = None) -> ServedS
         e2e=_of_requests(one.e2e_ns for one in answered),
         answer_time=_of_requests(one.answer_time_ns for one in answered),
         gaps=_percentiles(gaps),
+        n_gaps_untold=n_untold,
         gap_ends_ns=(min(every), max(every)) if every else (),
+        chunk_gaps=_percentiles(chunk_gaps),
         connecting=_of_requests(one.connecting_ns for one in found),
         late=_of_requests(one.schedule_delay_ns for one in found),
         read_lag=_percentiles([_read_lags(tape)]),
         window_ns=window,
         requests_per_s=_per_s(len(answered), window),
-        tokens_per_s=_per_s(n_tokens if answered else None, window),
+        tokens_per_s=_per_s(n_tokens, window),
     )
+
+
+def label_reason(passed: Exchange) -> str | None:
+    """Why the tokens of a request are told no better than its label says, in English; None where nobody said."""
+    reason = (passed.server or {}).get("label_reason")
+    return reason if isinstance(reason, str) and reason and passed.label is not None else None
+
+
+def _label_reasons(passed: Iterable[Exchange]) -> dict[str, str]:
+    counts: dict[str, Counter[str]] = {}
+    for one in passed:
+        if (reason := label_reason(one)) is not None:
+            counts.setdefault(str(one.label), Counter())[reason] += 1
+    return {label: found.most_common(1)[0][0] for label, found in counts.items()}
 
 
 def _window_ns(found: Sequence[Flight]) -> int | None:
@@ -142,23 +178,38 @@ def _percentiles(groups: Sequence[Sequence[int]]) -> tuple[Percentile, ...]:
     return tuple(percentile(together, q, worth) for q in PERCENTILES)
 
 
-def _gaps(tape: Tape, found: Sequence[Flight]) -> list[list[int]]:
-    """The gaps between the arrivals of each request whose tokens are told apart, each measurement of time once."""
-    lone = {one.traces[0] for one in found if len(one.traces) == 1 and one.label not in VAGUE}
-    several = [one for one in found if len(one.traces) > 1 and one.label not in VAGUE]
-    gaps = [arrival_gaps_ns([tape.traces[number] for number in one.traces]) for one in several]
+def _gaps(tape: Tape, found: Sequence[Flight]) -> tuple[list[list[int]], list[list[int]], int]:
+    """The token gaps that are measured of each request whose tokens are told apart, its chunk gaps, and how many token gaps more
+    there are in all.
+
+    What :mod:`tokentape.study.served_reads` finds of each, for requests of one answer from whole columns.
+    """
+    lone = [one.traces[0] for one in found if len(one.traces) == 1 and one.label not in VAGUE]
+    several = [[tape.traces[i] for i in one.traces] for one in found if len(one.traces) > 1 and one.label not in VAGUE]
+    of_several = [token_gaps(traces) for traces in several]
+    gaps, n_untold = [one.told for one in of_several], sum(one.n_untold for one in of_several)
+    chunk_gaps = [arrival_gaps_ns(traces) for traces in several]
     steps, tokens = tape.columns("step"), tape.columns("token")
     run_of = np.array([trace.run.number for trace in tape.traces], np.int64)
     kept = np.asarray(tokens["overshoot"]) == 0
     trace, step = np.asarray(tokens["trace"])[kept], np.asarray(tokens["step"])[kept]
-    if len(trace):
-        first = np.searchsorted(np.asarray(steps["run"]), run_of)  # a run's steps count from 0
-        row = first[trace] + step
-        at, arrival = np.asarray(steps["end_ns"])[row], arrivals(steps)[row]
-        apart = (trace[1:] == trace[:-1]) & (arrival[1:] != arrival[:-1])
-        pairs = zip(trace[1:][apart].tolist(), np.diff(at)[apart].tolist(), strict=True)
-        gaps += [[ns for _, ns in some] for number, some in groupby(pairs, lambda pair: pair[0]) if number in lone]
-    return gaps
+    ours = np.isin(trace, lone)
+    trace, step = trace[ours], step[ours]
+    if not len(trace):
+        return gaps, chunk_gaps, n_untold
+    row = np.searchsorted(np.asarray(steps["run"]), run_of)[trace] + step  # a run's steps count from 0
+    at, arrival = np.asarray(steps["end_ns"])[row], arrivals(steps)[row]
+    begins = np.flatnonzero(np.concatenate([[True], (trace[1:] != trace[:-1]) | (arrival[1:] != arrival[:-1])]))
+    owner, sizes, spans = trace[begins], np.diff(np.append(begins, len(trace))), np.diff(at[begins], prepend=0)
+    later = np.concatenate([[False], owner[1:] == owner[:-1]])
+    alone = later & (sizes == 1) & ~not_alone(steps, ends_of(tape.exchanges))[arrival[begins]]
+    n_untold += len(trace) - len(np.unique(trace)) - int(alone.sum())
+    return gaps + _by_owner(owner[alone], spans[alone]), chunk_gaps + _by_owner(owner[later], spans[later]), n_untold
+
+
+def _by_owner(owner: npt.NDArray[np.int64], spans: npt.NDArray[np.int64]) -> list[list[int]]:
+    pairs = zip(owner.tolist(), spans.tolist(), strict=True)
+    return [[ns for _, ns in some] for _, some in groupby(pairs, lambda pair: pair[0])]
 
 
 def _read_lags(tape: Tape) -> list[int]:

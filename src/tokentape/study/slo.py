@@ -3,7 +3,8 @@
 An :class:`Slo` has up to three objectives: time to first token, gap, and the whole answer, each in nanoseconds.
 
 **Goodput** is the requests per second that meet all of them, the gap being the request's mean gap. A request of one token
-has none, and is asked for the others alone. What failed or was cut short is a miss, and so is one whose times are unknown.
+has none, and is asked for the others alone. What failed or did not finish is a miss, and so is one whose times are unknown: one of
+several tokens that all came in one read, say, has no gap that is known. A request that was due and never sent is a miss too.
 
 **Fluidity index**: every token has a deadline, the first one ``ttft`` after the request, each other one ``gap`` after the
 deadline before it, so that a token which comes early leaves its slack to the next. A stall misses one deadline for each
@@ -25,7 +26,7 @@ from itertools import pairwise
 from tokentape.errors import UsageError
 from tokentape.study.answers import Answer
 
-__all__ = ["Fluidity", "Goodput", "Slo", "fluidity", "goodput", "parse_slo"]
+__all__ = ["Fluidity", "Goodput", "Slo", "came_apart", "fluidity", "goodput", "parse_slo"]
 
 NAMES = {"ttft": "ttft_ns", "gap": "gap_ns", "tpot": "gap_ns", "e2e": "e2e_ns"}
 UNITS_NS = {"ns": 1, "us": 1_000, "ms": 1_000_000, "s": 1_000_000_000}
@@ -54,7 +55,8 @@ class Goodput:
     """Requests that met every objective: ``n_good`` of ``n_requests``, ``share`` of them, ``requests_per_s`` over the window.
 
     The misses by cause: ``n_failed`` ended in an error, ``n_cut_short`` did not end, ``n_unknown`` lack a time that is asked for,
-    ``n_late`` came too late. ``n_without_gap`` of the good ones had one token, so that no gap could be asked for.
+    ``n_late`` came too late, ``n_unsent`` were due and never sent. ``n_without_gap`` of the good ones had one token, so that no gap
+    could be asked for.
     """
 
     n_requests: int
@@ -66,6 +68,7 @@ class Goodput:
     n_without_gap: int
     share: float | None
     requests_per_s: float | None
+    n_unsent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,10 @@ class Fluidity:
     by_trace: tuple[float | None, ...]
 
 
-def goodput(found: Sequence[Answer], slo: Slo, window_ns: int | None) -> Goodput:
-    """The requests that met ``slo``, over ``window_ns``."""
+def goodput(found: Sequence[Answer], slo: Slo, window_ns: int | None, n_unsent: int = 0) -> Goodput:
+    """The requests that met ``slo``, over ``window_ns``; ``n_unsent`` more were due and never sent."""
     verdicts = [_verdict(one, slo) for one in found]
-    n, n_good = len(found), verdicts.count("good")
+    n, n_good = len(found) + n_unsent, verdicts.count("good")
     lone = sum(v == "good" and slo.gap_ns is not None and a.n_tokens == 1 for a, v in zip(found, verdicts, strict=True))
     return Goodput(
         n_requests=n,
@@ -93,7 +96,14 @@ def goodput(found: Sequence[Answer], slo: Slo, window_ns: int | None) -> Goodput
         n_without_gap=lone,
         share=n_good / n if n else None,
         requests_per_s=n_good * 1e9 / window_ns if window_ns else None,
+        n_unsent=n_unsent,
     )
+
+
+def came_apart(one: Answer) -> bool:
+    """Whether it is known how long passed from the first token to the last: not where all messages came in one read or piece."""
+    chunks = one.chunks
+    return one.streamed and (len(chunks) < 2 or chunks[-1].at_ns > chunks[0].at_ns)
 
 
 def _verdict(one: Answer, slo: Slo) -> str:
@@ -102,7 +112,11 @@ def _verdict(one: Answer, slo: Slo) -> str:
     chunks = one.chunks
     if not chunks or (one.start_ns is None and (slo.ttft_ns, slo.e2e_ns) != (None, None)):
         return "unknown"
-    if slo.gap_ns is not None and one.n_tokens is None:
+    if (slo.gap_ns is not None and one.n_tokens is None) or (
+        not one.streamed and (slo.ttft_ns, slo.gap_ns) != (None,) * 2
+    ):
+        return "unknown"
+    if slo.gap_ns is not None and (one.n_tokens or 0) > 1 and not came_apart(one):
         return "unknown"
     first, last = chunks[0].at_ns, chunks[-1].at_ns
     asked = [(one.since_start(first), slo.ttft_ns, 1), (one.since_start(last), slo.e2e_ns, 1)]
@@ -128,7 +142,7 @@ def fluidity(found: Sequence[Answer], slo: Slo) -> Fluidity | None:
 def _deadlines(one: Answer, ttft_ns: int, gap_ns: int) -> tuple[int, int]:
     """Deadlines missed, and deadlines there were."""
     moments = [chunk.at_ns for chunk, size in zip(one.chunks, one.sizes or (), strict=False) for _ in range(size)]
-    if one.outcome != "ended" or one.start_ns is None or not moments:
+    if one.outcome != "ended" or one.start_ns is None or not moments or not one.streamed:
         return 0, 0
     missed = total = slack = 0
     took = [(moments[0] - one.start_ns, ttft_ns)] + [(after - before, gap_ns) for before, after in pairwise(moments)]

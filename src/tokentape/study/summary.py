@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from tokentape.study.answers import VAGUE
 from tokentape.study.autocorrelation import effective_n
 from tokentape.study.causes import SlowToken, slowest_token
 from tokentape.study.percentiles import Percentile, percentile
-from tokentape.study.served_reads import arrival_gaps_ns, is_streamed, message_times_ns
+from tokentape.study.served_reads import TokenGaps, is_streamed, mean_token_gap_ns, message_times_ns, token_gaps
 from tokentape.study.surprise import SurprisingToken, mean_surprise_nats, most_surprising, perplexity, surprises_nats
 from tokentape.study.times import (
     decode_times_ns,
@@ -20,9 +21,8 @@ from tokentape.study.times import (
     e2e_ns,
     peak,
     run_gaps_ns,
-    run_steps,
     runs_of,
-    tape_tokens_per_s,
+    runs_tokens_per_s,
     ttft_ns,
 )
 
@@ -93,15 +93,17 @@ class Summary:
         return asdict(self)
 
 
-def summary(tape: Tape) -> Summary:
-    """Every figure that the end card shows. Pure: the tape alone decides."""
-    groups, steps = runs_of(tape), run_steps(tape)
+def summary(tape: Tape, groups: Sequence[Sequence[Trace]] | None = None) -> Summary:
+    """Every figure that the end card shows. Pure: the tape alone decides; ``groups`` are its runs, where these are known."""
+    groups = runs_of(tape) if groups is None else groups
+    steps = [group[0].steps for group in groups]
     traces = [trace for group in groups for trace in group]
     streamed = [is_streamed(group) for group in groups]
-    gaps = [
-        arrival_gaps_ns(group) if told else run_gaps_ns(group) for group, told in zip(groups, streamed, strict=True)
+    found = [
+        token_gaps(group) if told else TokenGaps.whole(run_gaps_ns(group))
+        for group, told in zip(groups, streamed, strict=True)
     ]
-    all_gaps = [ns for run in gaps for ns in run]
+    gaps = [one.told for one in found]
     decode = [
         message_times_ns(columns) if told else decode_times_ns(columns)
         for columns, told in zip(steps, streamed, strict=True)
@@ -119,13 +121,13 @@ def summary(tape: Tape) -> Summary:
         n_steps=sum(len(columns["index"]) for columns in steps),
         n_tokens=n_tokens,
         n_forced=sum(int(np.sum(trace.tokens["forced"])) for trace in traces if len(trace.tokens["forced"])),
-        n_same_step=sum(ns == 0 for ns in all_gaps),
+        n_same_step=sum(ns == 0 for run in gaps for ns in run),
         ttft_ns=tuple(min((ns for t in group if (ns := ttft_ns(t)) is not None), default=None) for group in groups),
         gaps=_percentiles(gaps),
         step_times=_percentiles(decode),
-        mean_gap_ns=sum(all_gaps) / len(all_gaps) if all_gaps else None,
+        mean_gap_ns=mean_token_gap_ns(found),
         e2e_ns=e2e,
-        decode_tokens_per_s=None if n_tokens is None else tape_tokens_per_s(tape),
+        decode_tokens_per_s=None if n_tokens is None else runs_tokens_per_s(groups),
         overall_tokens_per_s=n_tokens / e2e * 1e9 if e2e and n_tokens is not None else None,
         mean_surprise_nats=surprise,
         mean_surprise_bits=None if surprise is None else surprise / math.log(2),

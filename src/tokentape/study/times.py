@@ -55,6 +55,11 @@ Columns = Mapping[str, Any]
 # of one trace
 
 
+def _is_timed(trace: Trace) -> bool:
+    """Whether tokens were seen as they came."""
+    return trace.exchange is None or trace.exchange.streamed
+
+
 def token_steps(trace: Trace) -> list[int]:
     """For each token the row, in ``trace.steps``, of the step that gave it."""
     return list(np.searchsorted(np.asarray(trace.steps["index"]), np.asarray(trace.tokens["step"])).tolist())
@@ -78,14 +83,17 @@ def chunk_gaps_ns(trace: Trace) -> list[int]:
 
 
 def mean_gap_ns(trace: Trace) -> float | None:
-    """``(last - first) / (n - 1)``; None with fewer than two tokens."""
-    times = token_times_ns(trace)
+    """``(last - first) / (n - 1)``; None with fewer than two tokens, and where no moment of one was seen."""
+    times = token_times_ns(trace) if _is_timed(trace) else []
     return (times[-1] - times[0]) / (len(times) - 1) if len(times) > 1 else None
 
 
 def ttft_ns(trace: Trace) -> int | None:
-    """Time to first token: from the start of the run to the end of the step that gave the trace's first token."""
-    times = token_times_ns(trace)
+    """Time to first token: from the start of the run to the end of the step that gave the trace's first token.
+
+    None of an answer that a server gave in one piece.
+    """
+    times = token_times_ns(trace) if _is_timed(trace) else []
     return times[0] - trace.run.start_ns if times and trace.run.start_ns is not None else None
 
 
@@ -196,4 +204,5 @@ def peak(columns: Iterable[Any]) -> int | None:
 
 def plain_values(column: Any) -> list[Any]:
     """A masked array as plain Python values, None where masked."""
-    return list(np.ma.asarray(column).tolist())
+    masked = column if isinstance(column, np.ma.MaskedArray) else np.ma.asarray(column)  # it makes a new one of each
+    return list(masked.tolist() if np.any(masked.mask) else masked.data.tolist())

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from tokentape.study.comparability import told_loads
 from tokentape.views.drawing import drawn_text
 from tokentape.words.catalogue import Message
 
 if TYPE_CHECKING:
-    from tokentape.data.tape import Tape
+    from tokentape.study.comparability import Difference
 
 __all__ = ["caveat_message", "loads_message", "told_message"]
 
@@ -45,24 +46,9 @@ def told_message(text: str) -> Message:
     return Message("page_compare.as_told", {"text": drawn_text(text)})
 
 
-def loads_message(a: Tape, b: Tape) -> Message | None:
-    """What two loads were told to do differently, such as their rates; None where nothing, or one of the tapes is of none."""
-    plans = [tape.notes.get("load") for tape in (a, b)]
-    first, second = (plan if isinstance(plan, Mapping) else {} for plan in plans)
-    if not first or not second:
-        return None
-    names = [name for name in {**first, **second} if first.get(name) != second.get(name) and name not in _NOT_CHOSEN]
-    told = "; ".join(f"{drawn_text(name)} {_short(first.get(name))} | {_short(second.get(name))}" for name in names)
-    return Message("page_compare.loads", {"names": told}) if told else None
-
-
-_NOT_CHOSEN = ("calibrated", "tokens_a_word", "overhead_tokens")
-"""What a load found out of a server, and was not told."""
-
-
-def _short(value: Any) -> str:
-    text = "-" if value is None else drawn_text(str(value))
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def loads_message(found: Sequence[Difference]) -> Message | None:
+    """What two loads were told to do differently, such as their rates; None where nothing."""
+    return Message("page_compare.loads", {"names": drawn_text(told_loads(found))}) if found else None
 
 
 def caveat_message(caveat: str) -> Message:

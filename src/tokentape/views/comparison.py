@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 
 from tokentape.study.alignment import Alignment, Choice
-from tokentape.study.comparability import Difference
+from tokentape.study.comparability import Difference, told_loads
 from tokentape.study.compare import WHAT, Comparison, Side
 from tokentape.study.side_by_side import CoefficientPair, Ratio, StepRatios
 from tokentape.study.verdict import FASTER, SAME, SLOWER, UNCLEAR, Verdict
 from tokentape.views.card import finish_text
-from tokentape.views.compare_words import caveat_message, told_message
+from tokentape.views.compare_words import caveat_message, loads_message, told_message
 from tokentape.views.drawing import drawn_text, drawn_tokens, quoted
 from tokentape.views.law_text import meaning_text, missing_text, term_text
 from tokentape.views.screen import Screen, columns, pad
@@ -45,6 +45,8 @@ def comparison_text(found: Comparison, screen: Screen) -> str:
         lines[0] = lines[0].replace(word, screen.paint(word, _STYLE.get(found.verdict.word, "yellow")), 1)
     lines += ["", *columns(screen, *_sides(found, screen))]
     labelled = [("question", told) for told in _question(found.differences, screen)]
+    if found.loads:
+        labelled.append(("load", drawn_text(told_loads(found.loads))))
     labelled += [("note", _told(note, screen)) for note in found.notes]
     lines += [pad(screen.say(f"compare.{label}"), _LABEL) + told for label, told in labelled]
     parts = {"text": _texts(found, screen), "time": _drawn(_times(found, screen), screen), "law": _laws(found, screen)}
@@ -61,6 +63,8 @@ def comparison_markdown(found: Comparison) -> str:
     head, _, rest = found.sentence.partition(":")
     lines = [f"### {head}", "", (rest or head).strip(), "", *_markdown(_sides(found, screen)), ""]
     lines += [f"- question: {told}" for told in _question(found.differences, screen)]
+    if found.loads:
+        lines.append(f"- {screen.say('compare.load')}: {_escaped(drawn_text(told_loads(found.loads)))}")
     lines += [f"- {_escaped(drawn_text(note))}" for note in found.notes]
     for alignment in found.alignments[:ALIGNMENTS]:
         lines.append(f"- {_escaped(_outcome(alignment, found, screen))}")
@@ -103,6 +107,8 @@ def _sentence(found: Comparison, screen: Screen) -> str:
     told = [_change(found.verdict, found.of, screen)]
     if found.verdict.reason:
         told.append(_told(found.verdict.reason, screen))
+    if (loads := loads_message(found.loads)) is not None:
+        told.append(said(loads, screen.lang))
     if found.caveat is not None:
         told.append(said(caveat_message(found.caveat), screen.lang))
     return screen.say(

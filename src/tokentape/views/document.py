@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from itertools import compress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from tokentape.data.control_rows import effect_columns
 from tokentape.data.schema import KINDS
 from tokentape.study.control import control_summary
 from tokentape.study.metrics import summary
 from tokentape.study.served import is_served
 from tokentape.study.served_summary import served_summary
+from tokentape.study.times import runs_of
 from tokentape.views.shape import plain_columns
 
 if TYPE_CHECKING:
@@ -25,17 +31,23 @@ DEEPEST = 64
 
 LEFT_OUT = "..."
 
+FEW = 4
+"""Of more traces the tokens are read in one go."""
+
 
 def tape_document(tape: Tape, *, traces: Sequence[int] | None = None) -> dict[str, Any]:
     """Everything on a tape: setting, notes, figures, and each trace with its columns; null where unavailable."""
-    chosen = [trace for trace in tape.traces if traces is None or trace.number in traces]
+    groups = runs_of(tape)
+    chosen = [trace for group in groups for trace in group if traces is None or trace.number in traces]
+    steps = _Laid.of(tape, "step")
+    tokens = _Laid.of(tape, "token") if len(chosen) > FEW else None
     return {
         "tape": None if tape.path is None else str(tape.path),
         "state": tape.state,
         "notes": _shallow(tape.notes, DEEPEST),
         "setting": _shallow(tape.setting.facts, DEEPEST),
         "fingerprint": tape.setting.fingerprint,
-        "summary": summary(tape).as_dict(),
+        "summary": summary(tape, groups).as_dict(),
         "control": None if (control := control_summary(tape)) is None else control.as_dict(),
         "runs": [
             {
@@ -44,13 +56,37 @@ def tape_document(tape: Tape, *, traces: Sequence[int] | None = None) -> dict[st
                 "options": _shallow(run.options, DEEPEST),
                 "seed": run.seed,
                 "rules": [asdict(rule) for rule in run.rules],
-                "steps": _steps(tape_steps),
+                "steps": _steps(steps.of_owner(run.number)),
             }
-            for run, tape_steps in _runs(tape)
+            for run in (group[0].run for group in groups)
         ],
         **_served(tape),
-        "traces": [{**_head(trace), **_body(trace)} for trace in chosen],
+        "traces": [{**_head(trace), **_body(trace, tokens)} for trace in chosen],
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """The columns of a series of a whole tape as lists, from which those of a run or a trace are cut: of thousands of short ones
+    numpy takes longer for each than for its values.
+    """
+
+    columns: Mapping[str, list[Any]]
+    places: Mapping[int, slice]
+
+    @classmethod
+    def of(cls, tape: Tape, series: str) -> _Laid:
+        whole = tape.columns(series)
+        owner = next(iter(whole))
+        numbers = np.asarray(whole[owner])
+        known, first = np.unique(numbers, return_index=True)
+        ends = [*first[1:].tolist(), len(numbers)]
+        places = {n: slice(a, b) for n, a, b in zip(known.tolist(), first.tolist(), ends, strict=True)}
+        return cls(plain_columns({name: whole[name] for name in whole if name != owner}), places)
+
+    def of_owner(self, number: int) -> dict[str, list[Any]]:
+        place = self.places.get(number, slice(0, 0))
+        return {name: values[place] for name, values in self.columns.items()}
 
 
 def trace_heads(tape: Tape) -> list[dict[str, Any]]:
@@ -85,15 +121,9 @@ def _shallow(value: Any, left: int) -> Any:
     return [_shallow(inner, left - 1) for inner in value]
 
 
-def _steps(columns: Mapping[str, Any]) -> dict[str, Any]:
+def _steps(plain: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """The columns of the steps, with the names of their kinds."""
-    plain = plain_columns(columns)
     return {**plain, "kind_name": [KINDS[kind] if 0 <= kind < len(KINDS) else None for kind in plain["kind"]]}
-
-
-def _runs(tape: Tape) -> list[tuple[Any, Any]]:
-    steps = {trace.run.number: trace.steps for trace in tape.traces}
-    return [(run, steps[run.number]) for run in tape.runs if run.number in steps]
 
 
 def _head(trace: Trace) -> dict[str, Any]:
@@ -121,13 +151,40 @@ def _control(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _body(trace: Trace) -> dict[str, Any]:
-    found = trace.candidates
-    pairs = zip(found.ids.tolist(), found.logprob.tolist(), strict=True)
+def _body(trace: Trace, laid: _Laid | None) -> dict[str, Any]:
+    """``laid`` are the tokens of the whole tape, where many of its traces are told."""
+    if laid is None:
+        tokens, overshoot = plain_columns(trace.tokens), plain_columns(trace.overshoot)
+    else:
+        tokens, overshoot = _parted(laid.of_owner(trace.number))
     return {
-        "tokens": plain_columns(trace.tokens),
+        "tokens": tokens,
         "token_bytes_hex": [None if data is None else data.hex() for data in trace.token_bytes],
-        "candidates": [[[i, p] for i, p in zip(ids, ps, strict=True) if i is not None] for ids, ps in pairs],
-        "overshoot": plain_columns(trace.overshoot),
-        "effects": plain_columns(trace.effects),
+        "candidates": _candidates(trace),
+        "overshoot": overshoot,
+        "effects": plain_columns(trace.effects) if trace.run.rules else {name: [] for name in _no_effects()},
     }
+
+
+@cache
+def _no_effects() -> tuple[str, ...]:
+    """The names of what a rule did, where none did anything."""
+    return tuple(effect_columns(()))
+
+
+def _candidates(trace: Trace) -> list[list[list[Any]]]:
+    """The best tokens at each position, with their log-probabilities."""
+    found = trace.candidates
+    if not found.ids.shape[1]:
+        return [[] for _ in range(len(found.ids))]
+    pairs = zip(found.ids.tolist(), found.logprob.tolist(), strict=True)
+    return [[[i, p] for i, p in zip(ids, ps, strict=True) if i is not None] for ids, ps in pairs]
+
+
+def _parted(columns: dict[str, list[Any]]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+    """Tokens of a trace, and those past its end."""
+    past = columns["overshoot"]
+    if not any(past):
+        return columns, {name: [] for name in columns}
+    kept = {name: list(compress(values, [not one for one in past])) for name, values in columns.items()}
+    return kept, {name: list(compress(values, past)) for name, values in columns.items()}

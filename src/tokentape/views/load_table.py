@@ -10,9 +10,15 @@ from rich.cells import cell_len
 from tokentape.views.screen import Screen, columns, pad
 from tokentape.views.units import duration, rate
 
-__all__ = ["client_lines", "live_line", "live_lines", "load_card", "sweep_step", "sweep_table"]
+__all__ = ["client_lines", "live_line", "live_lines", "load_card", "sweep_step", "sweep_table", "sweep_verdicts"]
 
 _GUTTER = 2
+_TELLING = 0.01
+"""The part of a median below which nobody needs to be told that it is off."""
+_BUSY = 0.5
+_PERCENTILES = ("p50", "p90", "p99")
+_MANY = 0.05
+"""The part of the token gaps that may be missing before those between arrivals are told too."""
 _LATENESS = (("delay", "dispatch_delay"), ("read", "read_lag"))
 Lines = list[tuple[str, str]]
 
@@ -27,11 +33,9 @@ def live_lines(now: Mapping[str, Any], screen: Screen) -> list[str]:
     if now["duration_ns"] is not None:
         elapsed = say("load.elapsed_of", elapsed=elapsed, all=duration(now["duration_ns"]))
     lines = [("time", elapsed), ("requests", counts), ("rates", say("load.achieved", **_rates(now)))]
-    for name in ("ttft", "gap"):
-        found = now[f"{name}_ns"]
-        lines.append(
-            (name, say("load.percentiles_now", **{key: duration(found[key]) for key in ("p50", "p99", "max")}))
-        )
+    for name, key in (("ttft", "ttft_ns"), ("chunk_gap", "gap_ns")):
+        told = {one: duration(now[key][one]) for one in ("p50", "p99", "max")}
+        lines.append((name, say("load.percentiles_now", **told)))
     if now["busy_share"] is not None:
         told = {"delay": duration(now["dispatch_delay_ns"]), "read": duration(now["read_lag_ns"])}
         lines.append(("client", say("load.lag_now", **told, busy=_share(now["busy_share"]))))
@@ -74,7 +78,8 @@ def load_card(account: Mapping[str, Any], path: str | None, screen: Screen, slo:
         cut=account["n_cut_short"],
     )
     if account["n_retries"]:
-        ended = say("load.retried", text=ended, n=account["n_retries"])
+        asked, lost = account["n_requests"] - account["n_retries"], account["n_failed_for_good"]
+        ended = say("load.retried", text=ended, n=account["n_retries"], asked=asked, lost=lost)
     lines: Lines = [("requests", ended)]
     if account["n_unsent"]:
         lines.append(("unsent", say("load.never_sent", n=account["n_unsent"])))
@@ -85,13 +90,15 @@ def load_card(account: Mapping[str, Any], path: str | None, screen: Screen, slo:
             ("labels", _list((say("load.label", n=n, name=name) for name, n in account["labels"].items()), screen))
         )
     lines.append(("rates", _achieved(account, screen)))
-    gap = ("gap", "token_gap") if account["token_gap"]["n"] else ("chunk_gap", "chunk_gap")
-    for name, key in (("ttft", "ttft"), ("ttft_due", "ttft_from_due"), gap, ("e2e", "e2e")):
+    for name, key in (("ttft", "ttft"), ("ttft_due", "ttft_from_due")):
         if account[key]["n"]:
             lines.append((name, _percentiles(account[key], screen)))
+    lines += _gap_lines(account["token_gap"], account["chunk_gap"], screen)
+    if account["e2e"]["n"]:
+        lines.append(("e2e", _percentiles(account["e2e"], screen)))
     lines += _more(account, screen, slo)
     if account["server_behind"]:
-        lines.append(("server", _behind(account["backlog"], screen)))
+        lines.append(("server", _behind(account, screen)))
     if account["client"] is not None:
         lines += [("client", line) for line in client_lines(account["client"], screen)]
     text = _laid_out(lines, screen)
@@ -101,23 +108,52 @@ def load_card(account: Mapping[str, Any], path: str | None, screen: Screen, slo:
 
 
 def client_lines(client: Mapping[str, Any], screen: Screen) -> list[str]:
-    """Whether the client kept up, and what would help where it did not; ``client`` is the tape's note of that name."""
+    """Whether the client kept up, by how much figures may be off where it did not, and what would help; ``client`` is the tape's
+    note of that name.
+    """
     say = screen.say
-    reasons = [_reason(one, screen) for one in client.get("said", ())] or list(client.get("reasons", ()))
-    if not client["bottleneck"]:
-        if reasons:
-            return [say("load.client_late", reasons=_list(reasons, screen))]
-        told = {name: _worst(client[f"{key}_ns"], screen) for name, key in _LATENESS}
-        gaps = client.get("gaps") or {"n": 0, "shared": 0}
-        together = [say("load.sent_together", n=gaps["shared"], of=gaps["n"])] if gaps["shared"] else []
-        return [say("load.client_kept_up", **told, busy=_share(client.get("busy_share"))), *together]
-    lines = [say("load.client_bottleneck", reasons=_list(reasons, screen))]
+    said = list(client.get("said", ()))
+    lines = [_reason(one, screen) for one in said if one["key"] == "load.late_died"]
+    reasons = [_reason(one, screen) for one in said if one["key"] != "load.late_died"]
+    reasons = reasons if said else list(client.get("reasons", ()))
+    if client["bottleneck"]:
+        lines.append(say("load.client_bottleneck", reasons=_list(reasons, screen)))
+        lines += [_off(client, screen)] if client.get("off") else []
+        return [*lines, *_advice(client, screen)]
+    if reasons:
+        key = "load.client_was_late" if client.get("answered", False) else "load.client_late"
+        return [*lines, say(key, reasons=_list(reasons, screen), off=_off(client, screen))]
+    if lines and client.get("busy_share") is None:  # who had measured it was the one that died
+        return lines
+    told = {name: _worst(client[f"{key}_ns"], screen) for name, key in _LATENESS}
+    gaps = client.get("gaps") or {"n": 0, "shared": 0}
+    together = [say("load.sent_together", n=gaps["shared"], of=gaps["n"])] if gaps["shared"] else []
+    return [*lines, say("load.client_kept_up", **told, busy=_share(client.get("busy_share"))), *together]
+
+
+def _off(client: Mapping[str, Any], screen: Screen) -> str:
+    """By how much figures may be off since the client was late."""
+    told = [
+        screen.say(
+            "load.off_by",
+            figure=screen.say(f"load.off_{one['figure']}"),
+            ns=duration(one["ns"]),
+            share=f"{one['share'] * 100:,.0f} %" if one["share"] >= 1 else _share(one["share"]),
+        )
+        for one in client.get("off", ())
+        if one["share"] >= _TELLING
+    ]
+    return screen.say("load.off", figures=_list(told, screen)) if told else screen.say("load.off_none")
+
+
+def _advice(client: Mapping[str, Any], screen: Screen) -> list[str]:
+    """What would help a client that was the bottleneck: more processes, unless it had been waiting most of the time."""
     keys = {one["key"] for one in client.get("said", ())}
-    if "load.late_starved" in keys:
-        lines.append(say("load.other_machine"))
-    elif keys - {"load.late_died"}:
-        lines.append(say("load.more_processes", n=2 * client.get("processes", 1)))
-    return lines
+    if not keys:
+        return []
+    if "load.late_starved" in keys or (client.get("busy_share") or 0.0) < _BUSY:
+        return [screen.say("load.other_machine")]
+    return [screen.say("load.more_processes", n=2 * client.get("processes", 1))]
 
 
 def _worst(found: Mapping[str, Any], screen: Screen) -> str:
@@ -127,8 +163,11 @@ def _worst(found: Mapping[str, Any], screen: Screen) -> str:
     return screen.say("load.at_most", value=duration(found["max"]))
 
 
-def _behind(backlog: Mapping[str, Any], screen: Screen) -> str:
-    told = {name: rate(backlog[f"{name}_per_s"], "requests/s") for name in ("due", "ended")}
+def _behind(account: Mapping[str, Any], screen: Screen) -> str:
+    """What came of a server that fell behind; its rates are those of the card, over one window."""
+    backlog = account["backlog"]
+    rates = account["rates"] or backlog
+    told = {name: rate(rates[f"{name}_per_s"], "requests/s") for name in ("due", "ended")}
     early, late = (duration(one) for one in backlog["ttft_from_due_ns"])
     _, middle, _, end = backlog["in_system"]
     return screen.say("load.server_behind", **told, early=early, late=late, middle=middle, end=end)
@@ -157,7 +196,9 @@ def sweep_step(step: StepRow, screen: Screen, by: str = "rate") -> str:
 
 
 def sweep_table(found: Mapping[str, Any], screen: Screen) -> str:
-    """The table of a sweep, the knee, and the largest rate that met the objectives; ``found`` as ``Swept.as_dict``."""
+    """The table of a sweep, the knee, and the largest rate that met the objectives; ``found`` as ``Swept.as_dict``;
+    ``whole`` in it is what shows the table again.
+    """
     say, by = screen.say, found["by"]
     names = [by, "due", "ended", "tokens", "ttft", "ttft_worst", "gap", "share", "client", "server", "tape"]
     rows = []
@@ -179,15 +220,25 @@ def sweep_table(found: Mapping[str, Any], screen: Screen) -> str:
             ]
         )
     lines = columns(screen, [say(f"load.col_{name}") for name in names], rows, ">>>>>>>><<<")
-    lines.append(_knee_line(found["knee"], found["steps"], screen, by))
+    if any(step["due_per_s"] is not None for step in found["steps"]):
+        lines.append(say("load.sweep_from_due"))
+    lines += sweep_verdicts(found, screen)
+    if path := found["steps"][-1]["path"]:
+        whole = found.get("whole")
+        lines.append(screen.paint(say("load.next_sweep" if whole else "load.next", path=path, whole=whole), "dim"))
+    return "\n".join(screen.safe(line) for line in lines)
+
+
+def sweep_verdicts(found: Mapping[str, Any], screen: Screen) -> list[str]:
+    """What stands under the table of a sweep: the knee, the largest rate, and where client or server make the figures theirs."""
+    by = found["by"]
+    lines = [_knee_line(found["knee"], found["steps"], screen, by)]
     if (largest := found["largest"]) is not None:
         lines.append(_largest_line(largest, found["slo"], screen, by))
     for name in ("client_late", "server_behind"):
         if those := [_asked(step["rate"], by, screen) for step in found["steps"] if step[name]]:
-            lines.append(screen.paint(say(f"load.sweep_{name}", rates=_list(those, screen)), "yellow"))
-    if path := found["steps"][-1]["path"]:
-        lines.append(screen.paint(say("load.next", path=path), "dim"))
-    return "\n".join(screen.safe(line) for line in lines)
+            lines.append(screen.paint(screen.say(f"load.sweep_{name}", rates=_list(those, screen)), "yellow"))
+    return lines
 
 
 def _asked(value: float, by: str, screen: Screen) -> str:
@@ -219,12 +270,14 @@ def _largest_line(largest: Mapping[str, Any], slo: str, screen: Screen, by: str)
     text = screen.say(f"load.{key}", **told)
     if largest["sure"]:
         return text
-    ranges = {name: _range(largest[f"{name}_interval"]) for name in ("good", "bad")}
+    ranges = {name: _range(found) for name in ("good", "bad") if (found := largest[f"{name}_interval"]) is not None}
+    if len(ranges) == 1:
+        return screen.say("load.unsure_one", text=text, range=next(iter(ranges.values())))
     return screen.say("load.unsure", text=text, **ranges)
 
 
-def _range(found: Sequence[float] | None) -> str:
-    return duration(None) if found is None else f"{found[0] * 100:.0f}-{found[1] * 100:.0f} %"
+def _range(found: Sequence[float]) -> str:
+    return f"{found[0] * 100:.0f}-{found[1] * 100:.0f} %"
 
 
 def _more(account: Mapping[str, Any], screen: Screen, slo: str | None) -> Lines:
@@ -234,8 +287,7 @@ def _more(account: Mapping[str, Any], screen: Screen, slo: str | None) -> Lines:
         told = {name: _share(asked[f"{name}_error"]) for name in ("median", "max")}
         lines.append(("prompts", say("load.asked", asked=asked["asked"], counted=asked["counted"], **told)))
     if (good := account["goodput"]) is not None:
-        per_s = rate(good["requests_per_s"], "requests/s")
-        lines.append(("goodput", say("load.good", rate=per_s, share=_share(good["share"]), slo=slo or "SLO")))
+        lines.append(("goodput", _good(good, account["goodput_from_start"], account["since"], slo or "SLO", screen)))
     room = (account["client"] or {}).get("waited_for_room_ns") or {}
     if room.get("n"):
         told = {name: duration(room[name]) for name in ("p50", "max")}
@@ -244,18 +296,51 @@ def _more(account: Mapping[str, Any], screen: Screen, slo: str | None) -> Lines:
 
 
 def _achieved(account: Mapping[str, Any], screen: Screen) -> str:
-    told = {
-        "requests": rate(account["requests_per_s"], "requests/s"),
-        "tokens": rate(account["tokens_per_s"], "tokens/s"),
-    }
-    if account["offered_per_s"] is None:
-        return screen.say("load.achieved", **told)
-    return screen.say("load.offered", offered=rate(account["offered_per_s"], "requests/s"), **told)
+    rates, tokens = account["rates"], rate(account["tokens_per_s"], "tokens/s")
+    if rates is None:
+        return screen.say("load.achieved", requests=rate(account["requests_per_s"], "requests/s"), tokens=tokens)
+    told = {name: rate(rates[f"{name}_per_s"], "requests/s") for name in ("due", "ended")}
+    spans = {name: duration(rates[f"{name}_ns"]) for name in ("schedule", "window")}
+    key = "load.offered" if spans["schedule"] == spans["window"] else "load.offered_longer"
+    text = screen.say(key, **told, **spans, tokens=tokens)
+    if rates["asked_per_s"] is None:
+        return text
+    return screen.say("load.offered_asked", asked=rate(rates["asked_per_s"], "requests/s"), text=text)
+
+
+def _good(good: Mapping[str, Any], sent: Mapping[str, Any], since: str, slo: str, screen: Screen) -> str:
+    """How often objectives were met; of what was sent alone, where that is another figure."""
+    told = {"rate": rate(good["requests_per_s"], "requests/s"), "share": _share(good["share"]), "slo": slo}
+    if since == "start":
+        return screen.say("load.good", **told)
+    text = screen.say("load.good_due", n=good["n_requests"], **told)
+    if (sent["n_good"], sent["n_requests"]) == (good["n_good"], good["n_requests"]):
+        return text
+    return screen.say("load.good_from_sent", text=text, n=sent["n_requests"], share=_share(sent["share"]))
+
+
+def _gap_lines(tokens: Mapping[str, Any], chunks: Mapping[str, Any], screen: Screen) -> Lines:
+    """The token gaps with how many are not measured; and where some are not, those between arrivals, all of which are."""
+    lines: Lines = []
+    more = {"n": tokens["n_untold"], "mean": duration(tokens["mean"])}
+    if tokens["n"]:
+        text = _percentiles(tokens, screen)
+        lines.append(("gap", screen.say("load.untold", text=text, **more) if more["n"] else text))
+    elif more["n"]:
+        lines.append(("gap", screen.say("load.all_untold", **more)))
+    if chunks["n"] and (not tokens["n"] or more["n"] > _MANY * (tokens["n"] + more["n"])):
+        lines.append(("chunk_gap", _percentiles(chunks, screen)))
+    return lines
 
 
 def _percentiles(found: Mapping[str, Any], screen: Screen) -> str:
-    told = {name: duration(found[name]) for name in ("p50", "p90", "p99", "max")}
-    return screen.say("load.percentiles", **told, n=found["n"])
+    """Percentiles as far as there are enough values, and how many more the first of the others needs."""
+    told = [f"{name} {duration(found[name])}" for name in _PERCENTILES if found[name] is not None]
+    lacking = [name for name in _PERCENTILES if found[name] is None]
+    told += [screen.say("load.mean", value=duration(found["mean"]))] if not told else []
+    told += [screen.say("card.needs_more", name=name, n=found["needs"][name]) for name in lacking[:1]]
+    told.append(screen.say("load.max", value=duration(found["max"])))
+    return screen.say("load.percentiles", told="  ".join(told), n=found["n"])
 
 
 def _reason(one: Mapping[str, Any], screen: Screen) -> str:

@@ -36,12 +36,18 @@ def metrics_text(found: Metrics, screen: Screen) -> str:
     header = ["ms", "n", worth, mean, *[f"p{p.q:g}" for p in told], most]
     rows = [_spread_row(screen.say(f"metrics.{name}"), getattr(found, name)) for name in _SPREADS]
     lines = columns(screen, header, rows, "<" + ">" * (len(header) - 1))
+    if found.token_gap.n_untold:
+        lines += ["", screen.say("metrics.untold", n=found.token_gap.n_untold)]
     lines += ["", *_totals(found, screen)]
+    if found.since == "due":
+        lines += ["", _from_due(found, screen)]
     if found.slo is not None and found.goodput is not None:
         lines += ["", *_promise(found.slo, found.goodput, found.fluidity, screen)]
     if any(p.n_missing for name in _SPREADS for p in getattr(found, name).percentiles):
         needs = screen.say("card.list").join(f"p{p.q:g} {p.n_needed:,}" for p in told)
         lines += ["", screen.say("metrics.needs", needs=needs)]
+    if found.since == "start" and found.goodput is not None and found.n_scheduled:
+        lines += ["", screen.paint(screen.say("metrics.ask_due", n=found.n_scheduled), "dim")]
     return "\n".join(screen.safe(line) for line in lines)
 
 
@@ -75,7 +81,7 @@ def reading_text(found: Reading, screen: Screen) -> str:
 
 def comparison(tape: Tape, slo: Slo | None = None, screen: Screen = _ENGLISH) -> tuple[list[str], list[list[str]]]:
     """One tape through our own definitions and all dialects: a header, and rows of cells. Times in milliseconds."""
-    own = metrics(tape, slo=slo)
+    own = metrics(tape, slo=slo, since="start")  # as the other tools count
     readings = [metrics(tape, dialect=name, slo=slo) for name in OF_SERVERS]
     counted = [str(own.n_requests - own.n_failed - own.n_cut_short), *(f"{r.n_counted:,}" for r in readings)]
     rows = [[screen.say("metrics.requests_counted"), *counted]]
@@ -118,20 +124,29 @@ def _totals(found: Metrics, screen: Screen) -> list[str]:
         "tokens": rate(found.tokens_per_s),
         "requests": rate(found.requests_per_s, "requests/s"),
         "window": duration(found.window_ns),
+        "schedule": duration(found.schedule_ns),
     }
+    through = "throughput_line" if found.schedule_ns is None else "throughput_due"
     belief = {"value": _plain(found.perplexity), "bits": _plain(found.bits_per_byte)}
     return [
         _labelled("requests", screen.say("metrics.requests_line", **requests), screen),
-        _labelled("throughput", screen.say("metrics.throughput_line", **speed), screen),
+        _labelled("throughput", screen.say(f"metrics.{through}", **speed), screen),
         _labelled("perplexity", screen.say("metrics.perplexity_line", **belief), screen),
     ]
+
+
+def _from_due(found: Metrics, screen: Screen) -> str:
+    """From which moment requests are judged, and of how many there is no such moment."""
+    rest = found.n_requests - found.n_scheduled
+    told = screen.say("metrics.from_due_some" if rest else "metrics.from_due", n=found.n_scheduled, rest=rest)
+    return _labelled("counted_from", told, screen)
 
 
 def _promise(slo: Slo, good: Goodput, fluid: Fluidity | None, screen: Screen) -> list[str]:
     comma = screen.say("card.list")
     limits = {"ttft": slo.ttft_ns, "mean_gap": slo.gap_ns, "e2e": slo.e2e_ns}
     asked = [f"{screen.say(f'metrics.{name}')} <= {duration(ns)}" for name, ns in limits.items() if ns is not None]
-    causes = {"late": good.n_late, "failed": good.n_failed, "cut_short": good.n_cut_short, "unknown": good.n_unknown}
+    causes = {name: getattr(good, f"n_{name}") for name in ("late", "failed", "cut_short", "unknown", "unsent")}
     missed = [screen.say(f"metrics.missed.{cause}", n=n) for cause, n in causes.items() if n]
     kept = {
         "rate": rate(good.requests_per_s, "requests/s"),

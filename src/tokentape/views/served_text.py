@@ -11,24 +11,33 @@ import numpy as np
 
 from tokentape.data.exchange import FAULTS, LABELS
 from tokentape.study.answers import VAGUE
-from tokentape.study.percentiles import Percentile
 from tokentape.study.served import Flight, flight_of, imported, scraped
-from tokentape.study.served_reads import arrivals, n_sharing
-from tokentape.study.served_summary import ServedSummary, is_answered, mostly_failed
+from tokentape.study.served_reads import arrivals, ends_of, n_shared_reads, n_sharing
+from tokentape.study.served_summary import ServedSummary, is_answered, label_reason, mostly_failed
 from tokentape.views.drawing import drawn_text
 from tokentape.views.load_table import client_lines
 from tokentape.views.screen import Screen, columns, fit, pad
+from tokentape.views.served_times import chunk_gaps_text, gaps_text, spread_text
 from tokentape.views.units import ABSENT, duration, rate
+from tokentape.words.catalogue import Message, said
+from tokentape.words.retold import retold
 
 if TYPE_CHECKING:
     from tokentape.data.exchange import Exchange
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
 
-__all__ = ["client_line", "request_lines", "request_table", "served_head", "served_lines", "server_timings"]
+__all__ = [
+    "client_line",
+    "request_lines",
+    "request_table",
+    "served_head",
+    "served_lines",
+    "server_timings",
+    "shared_message",
+]
 
 _LABEL = 14
-_ALIKE = 0.8
 _FIRST, _WORST = 10, 10
 _ERROR, _SAID = 300, 120
 _TIMINGS = 6
@@ -67,15 +76,17 @@ def served_lines(tape: Tape, figures: ServedSummary, found: Sequence[Flight], sc
     lines = [
         ("requests", _outcomes(figures, len(answered), screen)),
         ("labels", _labels(figures, screen)),
+        ("piece", _in_one_piece(sum(not one.streamed for one in tape.exchanges.values()), screen)),
         ("faults", _counts(figures.faults, screen) if figures.faults else ""),
         ("answered_by", _failures(figures, screen)),
-        ("ttft", _spread(figures.ttft, [one.ttft_ns for one in found], screen)),
-        ("due", say("served.due_ttft", times=_spread(figures.ttft_scheduled, late, screen)) if any(late) else ""),
-        ("gap", _gaps(figures, screen)),
-        ("reads", _sharing(figures.n_sharing, figures.n_messages, screen)),
-        ("e2e", _spread(figures.e2e, [one.e2e_ns for one in answered], screen)),
-        ("answer_time", _spread(figures.answer_time, [one.answer_time_ns for one in answered], screen)),
-        ("connecting", _spread(figures.connecting, [one.connecting_ns for one in found], screen)),
+        ("ttft", spread_text(figures.ttft, [one.ttft_ns for one in found], screen)),
+        ("due", say("served.due_ttft", times=spread_text(figures.ttft_scheduled, late, screen)) if any(late) else ""),
+        ("gap", gaps_text(figures, screen)),
+        ("chunk_gap", chunk_gaps_text(figures, screen)),
+        ("reads", "" if (shared := shared_message(tape, figures)) is None else said(shared, screen.lang)),
+        ("e2e", spread_text(figures.e2e, [one.e2e_ns for one in answered], screen)),
+        ("answer_time", spread_text(figures.answer_time, [one.answer_time_ns for one in answered], screen)),
+        ("connecting", spread_text(figures.connecting, [one.connecting_ns for one in found], screen)),
         (
             "rate",
             ""
@@ -97,11 +108,25 @@ def _outcomes(figures: ServedSummary, answered: int, screen: Screen) -> str:
 
 
 def _labels(figures: ServedSummary, screen: Screen) -> str:
-    """How many requests tell how much of their tokens."""
+    """How many requests tell how much of their tokens, and why not more."""
     told = {name or "none": n for name, n in figures.labels.items()}
     return screen.say("served.semi").join(
-        screen.say(f"served.told_{name}", n=told[name]) for name in (*LABELS, "none") if told.get(name)
+        _because(screen.say(f"served.told_{name}", n=told[name]), name, figures.label_reasons.get(name), screen)
+        for name in (*LABELS, "none")
+        if told.get(name)
     )
+
+
+def _in_one_piece(n: int, screen: Screen) -> str:
+    return screen.say("served.piece_line", n=n) if n else ""
+
+
+def _because(text: str, label: str | None, reason: str | None, screen: Screen) -> str:
+    """What is told of tokens, with the reason for which it is not more, or what contradicts it."""
+    if reason is None:
+        return text
+    why = fit(drawn_text(retold(reason, screen.lang, "served.reason")), _SAID)
+    return screen.say("served.although" if label == "exact" else "served.because", text=text, reason=why)
 
 
 def _failures(figures: ServedSummary, screen: Screen) -> str:
@@ -113,49 +138,24 @@ def _failures(figures: ServedSummary, screen: Screen) -> str:
     return screen.say("served.semi").join(parts)
 
 
-def _sharing(n: int, of: int, screen: Screen) -> str:
-    return screen.say("served.sharing", n=n, of=of) if n else ""
+def shared_message(tape: Tape, figures: ServedSummary) -> Message | None:
+    """How many messages shared a read, which gaps are lost with that, and for how many the client is to blame; None where none."""
+    noted = tape.notes.get("client")
+    gaps = noted.get("gaps") if isinstance(noted, Mapping) else None
+    missed = gaps.get("missed") if isinstance(gaps, Mapping) else None
+    return _sharing(figures.n_sharing, figures.n_messages, figures.n_shared_reads, missed)
 
 
-def _gaps(figures: ServedSummary, screen: Screen) -> str:
-    """Percentiles of the token gaps; where they are too few for the first, their ends."""
-    first = figures.gaps[0]
-    if not first.n or first.value is not None:
-        return _percentiles(figures.gaps, screen)
-    low, high = map(duration, figures.gap_ends_ns)
-    return low if first.n == 1 else screen.say("served.spread", low=low, high=high, n=first.n)
+def _sharing(n: int, of: int, reads: int, missed: Any = None) -> Message | None:
+    if not n:
+        return None
+    told = Message("page_requests.finding_sharing", {"n": n, "of": of, "reads": reads})
+    blamed = isinstance(missed, int) and 0 < missed <= n - reads
+    return Message("page_requests.finding_sharing_missed", {"text": told, "missed": missed}) if blamed else told
 
 
 def _counts(found: Mapping[Any, int], screen: Screen) -> str:
     return screen.say("served.list").join(f"{drawn_text(str(name))} {n:,}" for name, n in sorted(found.items()))
-
-
-def _spread(known: Sequence[Percentile], values: Sequence[int | None], screen: Screen) -> str:
-    """Percentiles where the requests suffice for the first, else the ends; empty where there are none."""
-    there = [value for value in values if value is not None]
-    if not there:
-        return ""
-    if len(there) == 1:
-        return duration(there[0])
-    if known[0].value is not None:
-        return _percentiles(known, screen)
-    return screen.say("served.spread", low=duration(min(there)), high=duration(max(there)), n=len(there))
-
-
-def _percentiles(known: Sequence[Percentile], screen: Screen) -> str:
-    first = known[0]
-    if not first.n:
-        return ""
-    told = [p for p in known if p.value is not None] or [first]
-    needs = [p for p in known if p.value is None][:1] if told[0].value is not None else []
-    texts = [
-        f"p{p.q:g} {duration(p.value)}"
-        if p.value is not None
-        else screen.say("card.needs_more", name=f"p{p.q:g}", n=p.n_missing)
-        for p in [*told, *needs]
-    ]
-    alike = screen.say("card.alike", n=first.n_effective) if first.n_effective < _ALIKE * first.n else ""
-    return screen.say("served.times", percentiles=screen.say("served.list").join(texts), n=first.n, alike=alike)
 
 
 def client_line(tape: Tape, screen: Screen) -> str:
@@ -208,14 +208,17 @@ def _readings(tape: Tape, screen: Screen) -> str:
     return screen.say("served.readings_line", n=len(readings), metrics=len(scraped(readings)), sources=sources)
 
 
-def request_table(found: Sequence[Flight], screen: Screen, limit: int | None) -> list[str]:
-    """A line a request; of more than ``limit`` the first, the slowest and those with a fault, and how to see the rest."""
+def request_table(found: Sequence[Flight], screen: Screen, limit: int | None, *, placed: bool = True) -> list[str]:
+    """A line a request; of more than ``limit`` the first, the slowest and those with a fault, and how to see the rest.
+
+    ``placed`` is False where it is not known when requests were due or sent beside one another, as of some imported results.
+    """
     chosen = list(found) if limit is None or len(found) <= limit else _telling(found, limit)
     left = len(found) - len(chosen)
     title = screen.say("served.first_of", shown=len(chosen), n=len(found)) if left else screen.say("served.all_of")
     names = ("trace", "scheduled", "sent", "ttft", "e2e", "answer_time", "n", "label", "end")
     header = [screen.say("served.ttft" if name == "ttft" else f"served.col_{name}") for name in names]
-    lines = columns(screen, header, [_row(one) for one in chosen], ">>>>>>><<")
+    lines = columns(screen, header, [_row(one, placed=placed) for one in chosen], ">>>>>>><<")
     lines = [screen.paint(title, "dim"), *lines]
     lines.append(screen.paint(screen.say("served.more", n=left) if left else screen.say("served.one"), "dim"))
     return [screen.safe(line) for line in lines]
@@ -229,28 +232,34 @@ def _telling(found: Sequence[Flight], limit: int) -> list[Flight]:
     return [one for one in found if one.run in kept]
 
 
-def _row(one: Flight) -> list[str]:
+def _row(one: Flight, *, placed: bool) -> list[str]:
+    begun = (one.scheduled_ns, one.sent_ns) if placed else (None, None)
     traces = str(one.traces[0]) if len(one.traces) == 1 else f"{one.traces[0]}-{one.traces[-1]}"
     end = one.fault or one.finish or ABSENT
     return [
         traces,
-        *(duration(ns) for ns in (one.scheduled_ns, one.sent_ns, one.ttft_ns, one.e2e_ns, one.answer_time_ns)),
+        *(duration(ns) for ns in (*begun, one.ttft_ns, one.e2e_ns, one.answer_time_ns)),
         ABSENT if one.n_tokens is None else f"{one.n_tokens:,}",
         one.label or "-",
         fit(drawn_text(end), 24),
     ]
 
 
-def request_lines(trace: Trace, screen: Screen, limit: int | None) -> list[str]:
-    """One request in full: its moments one after another, its label and what it means, what was lost, its chunks."""
+def request_lines(trace: Trace, screen: Screen, limit: int | None, *, placed: bool = True) -> list[str]:
+    """One request in full: its moments one after another, its label and what it means, what was lost, its chunks.
+
+    ``placed`` as for :func:`request_table`.
+    """
     siblings, passed = flight_of([trace]), trace.exchange
     say = screen.say
-    facts = _moments(siblings, passed, screen)
+    facts = [one for one in _moments(siblings, passed, screen) if placed or one[0] not in ("scheduled", "sent")]
     if passed is None:
         facts.append(("fault", say("served.unfinished")))
     else:
         facts += _answer(siblings, passed, screen)
-    facts.append(("reads", _sharing(n_sharing(trace.steps), trace.steps.n_rows, screen)))
+    ends = None if passed is None else ends_of({0: passed}).get(0)
+    shared = _sharing(n_sharing(trace.steps, ends), trace.steps.n_rows, n_shared_reads(trace.steps, ends))
+    facts.append(("reads", "" if shared is None else said(shared, screen.lang)))
     width = max(_LABEL, 2 + max(len(say(f"served.{name}")) for name, _ in facts))
     lines = [screen.paint(say("served.request", run=trace.run.number), "bold")]
     lines += [f"  {pad(say(f'served.{name}'), width)}{text}" for name, text in facts if text]
@@ -264,7 +273,7 @@ def _moments(one: Flight, passed: Exchange | None, screen: Screen) -> Lines:
     elif one.connect_ns is not None:
         connected = say("served.not_connected")
     else:
-        connected = "" if passed is None else say("served.kept_open")
+        connected = "" if passed is None or passed.sent_ns is None else say("served.kept_open")
     due = {"at": duration(one.scheduled_ns), "delay": duration(one.schedule_delay_ns)}
     after = {
         "first_byte": one.first_byte_ns,
@@ -300,7 +309,8 @@ def _answer(one: Flight, passed: Exchange, screen: Screen) -> Lines:
         f"{drawn_text(name)} {value:.4g}" for name, (value, _) in server_timings({0: passed}).items()
     )
     return [
-        ("label", say(f"served.label_{passed.label or 'none'}")),
+        ("label", _because(say(f"served.label_{passed.label or 'none'}"), passed.label, label_reason(passed), screen)),
+        ("piece", _in_one_piece(int(not passed.streamed), screen)),
         ("counts", say("served.counts_line", **counts, rows=one.n_rows)),
         ("stamps", "" if passed.stamps is None else say(f"served.stamps_{passed.stamps}")),
         ("answered_by", say("served.answered_line", **told, id=shown(passed.request_id))),

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tokentape.study.control import overruled
 from tokentape.study.metrics import token_steps, ttft_ns
 from tokentape.study.served_reads import told_gaps_ns
+from tokentape.study.times import plain_values
 from tokentape.views.drawing import drawn_text, drawn_tokens, quoted
+from tokentape.views.learned import with_learned
 from tokentape.views.units import ABSENT
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def token_rows(trace: Trace, tape: Tape) -> list[TokenRow]:
     n = len(columns["position"])
     gaps: list[int | None] = [ttft_ns(trace), *told_gaps_ns(trace)] if n else []
     names = token_names(trace, tape)
-    candidates = _candidates(trace, tape)
+    pieces = with_learned(tape.pieces, [trace])
+    candidates = _candidates(trace, pieces)
     steps = token_steps(trace)
     parted = overruled(trace)
     return [
@@ -75,7 +76,7 @@ def token_rows(trace: Trace, tape: Tape) -> list[TokenRow]:
             rank=columns["rank"][i],
             rules_logprob=columns["rules_logprob"][i],
             forced=bool(columns["forced"][i]),
-            wanted=name_alone(columns["wanted"][i], tape.pieces) if parted[i] else None,
+            wanted=name_alone(columns["wanted"][i], pieces) if parted[i] else None,
             allowed=columns["allowed"][i],
             removed=columns["removed"][i],
             candidates=candidates[i],
@@ -86,7 +87,7 @@ def token_rows(trace: Trace, tape: Tape) -> list[TokenRow]:
 
 def plain_columns(columns: Mapping[str, Any]) -> dict[str, list[Any]]:
     """Masked arrays as lists, None where null."""
-    return {name: list(np.ma.asarray(column).tolist()) for name, column in columns.items()}
+    return {name: plain_values(column) for name, column in columns.items()}
 
 
 def token_name(token_id: int | None, drawn: str | None, pieces: Mapping[int, Piece]) -> str:
@@ -113,7 +114,7 @@ def token_names(trace: Trace, tape: Tape) -> list[str]:
     return [token_name(token_id, text, tape.pieces) for token_id, text in zip(ids, drawn, strict=True)]
 
 
-def _candidates(trace: Trace, tape: Tape) -> list[tuple[Candidate, ...]]:
+def _candidates(trace: Trace, pieces: Mapping[int, Piece]) -> list[tuple[Candidate, ...]]:
     ids, logprobs = trace.candidates.ids.tolist(), trace.candidates.logprob.tolist()
     names: dict[int, str] = {}
     rows = []
@@ -121,6 +122,6 @@ def _candidates(trace: Trace, tape: Tape) -> list[tuple[Candidate, ...]]:
         pairs = [(i, p) for i, p in zip(row_ids, row_logprobs, strict=True) if i is not None]
         for token_id, _ in pairs:
             if token_id not in names:
-                names[token_id] = name_alone(token_id, tape.pieces)
+                names[token_id] = name_alone(token_id, pieces)
         rows.append(tuple(Candidate(names[i], i, p) for i, p in pairs))
     return rows

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from tokentape.study.metrics import Summary
-from tokentape.study.served import flights, is_served
+from tokentape.study.served import flights, imported, is_served
 from tokentape.views.card import card, finish_message
 from tokentape.views.drawing import drawn_text
 from tokentape.views.ribbon_text import ribbon
@@ -55,13 +55,14 @@ def show(
     """
     lines = [card(tape, screen, figures, commands=False)]
     asked = flights(tape) if is_served(tape) else []
+    placed = "starts" not in imported(tape).get("lacks", ())
     if len(asked) > 1 and traces is None:
-        lines += ["", *request_table(asked, screen, rows)]
+        lines += ["", *request_table(asked, screen, rows, placed=placed)]
     if len(asked) > FEW and traces is None:
         return "\n".join(lines)
     chosen = [trace for trace in tape.traces if traces is None or trace.number in traces]
     for trace in chosen:
-        request = ["", *request_lines(trace, screen, rows)] if asked else []
+        request = ["", *request_lines(trace, screen, rows, placed=placed)] if asked else []
         lines += [*request, "", *_trace(trace, tape, screen, rows, measure)]
     return "\n".join(lines)
 

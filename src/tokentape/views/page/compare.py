@@ -76,7 +76,7 @@ def compare_part(found: Comparison, tapes: tuple[Tape, Tape]) -> Part:
     """``ComparePart`` of ``web/src/document.ts``: a comparison, with the tapes that it is of for their texts."""
     n_more = max(0, len(found.alignments) - len(aligned := alignments_part(found, tapes)))
     sentence = _sentence(found.verdict, found.of)
-    loads = [one for one in [loads_message(*tapes)] if one is not None]
+    loads = [one for one in [loads_message(found.loads)] if one is not None]
     return {
         "caption": sentence.as_dict(),
         "refused": None,

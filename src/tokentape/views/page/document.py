@@ -17,6 +17,7 @@ from tokentape.study.served import flights, is_served
 from tokentape.study.served_summary import served_summary
 from tokentape.views.card import finish_message, model_name, shown_path
 from tokentape.views.drawing import drawn_text
+from tokentape.views.learned import with_learned
 from tokentape.views.page.attention import attention_part
 from tokentape.views.page.cost import cost_part
 from tokentape.views.page.distribution import distribution_part
@@ -75,7 +76,7 @@ def _tape_part(tape: Tape, traces: Sequence[int] | None) -> Part:
         "n_traces": len(every),
         "traces": list(built.values()),
         "runs": [_run(trace, tape) for _, trace in sorted(runs.items())],
-        "pieces": pieces_part(built.values(), tape.pieces),
+        "pieces": pieces_part(built.values(), with_learned(tape.pieces, chosen)),
         **_about(tape, built),
         "cost": guarded_part(lambda: cost_part(tape)),
         "provenance": provenance_part(tape),

@@ -13,6 +13,7 @@ from tokentape.views.card import model_name
 from tokentape.views.drawing import drawn_text
 from tokentape.views.page.parts import Part, figure, link
 from tokentape.views.page.rounding import rounded
+from tokentape.views.served_text import shared_message
 from tokentape.views.units import duration, rate
 from tokentape.words.catalogue import Message
 
@@ -129,8 +130,8 @@ def _findings(tape: Tape, found: Sequence[Flight], figures: ServedSummary, trace
         first = next(one.traces[0] for one in found if one.fault is not None)
         told = _say("finding_faults", n=sum(figures.faults.values()), names=names)
         texts.append((told, link("requests", trace=first) if first in traces else link("requests")))
-    if figures.n_sharing:
-        texts.append((_say("finding_sharing", n=figures.n_sharing, of=figures.n_messages), link("requests")))
+    if (shared := shared_message(tape, figures)) is not None:
+        texts.append((shared, link("requests")))
     known = [one for one in found if one.ttft_ns is not None]
     if len(known) > 1:
         slow = max(known, key=lambda one: one.ttft_ns or 0)

@@ -33,7 +33,9 @@ WITHHELD = "\N{MEDIUM SHADE}"
 
 @dataclass(frozen=True, slots=True)
 class _Symbol:
-    """A token, or a prompt's whole text; ``own`` is its name where it has one of its own, and no text."""
+    """A token, or a prompt's whole text; ``own`` is its name where it has one of its own, and no text. ``shared`` is True where the
+    text stands with a later one.
+    """
 
     id: int | None
     position: int
@@ -41,6 +43,7 @@ class _Symbol:
     own: str | None = None
     special: bool = False
     limit: int = TOKEN_BYTES
+    shared: bool = False
 
 
 def symbols_part(trace: Trace, tape: Tape) -> Part:
@@ -48,17 +51,17 @@ def symbols_part(trace: Trace, tape: Tape) -> Part:
 
     A character whose bytes several tokens hold is drawn once, on the one that completes it; the others are ``open``, and draw what
     they have beside it. Bytes that never make a character stay where they are, as ⟨E4 BD⟩. Of a token that is very large the
-    head is drawn, and its size.
+    head is drawn, and its size. A prompt of which ids are known, and text only as a whole, is drawn as one, on its last token.
     """
-    symbols = [*_prompt(trace, tape.pieces), *_continuation(trace, tape.pieces)]
+    symbols = [*_prompt(trace, tape), *_continuation(trace, tape.pieces)]
     data = [None if symbol.own is not None else symbol.data for symbol in symbols]
     is_open = open_tokens(data)
     return {
         "ids": [symbol.id for symbol in symbols],
         "position": [symbol.position for symbol in symbols],
         "text": _texts(symbols, _shifted(data, is_open)),
-        "open": [int(flag) for flag in is_open],
-        "hex": [_hex(symbol.data) for symbol in symbols],
+        "open": [int(flag or symbol.shared) for symbol, flag in zip(symbols, is_open, strict=True)],
+        "hex": [None if symbol.shared else _hex(symbol.data) for symbol in symbols],
         "special": [int(symbol.special) for symbol in symbols],
     }
 
@@ -191,13 +194,18 @@ def _own_name(piece: Piece | None) -> str | None:
     return drawn_text(piece.token) if piece is not None and piece.special and piece.token else None
 
 
-def _prompt(trace: Trace, pieces: Mapping[int, Piece]) -> list[_Symbol]:
+def _prompt(trace: Trace, tape: Tape) -> list[_Symbol]:
     ids, text = trace.prompt_ids, trace.prompt_text
+    whole = (text or "").encode("utf-8", "surrogatepass")
     if ids is None:
-        whole = (text or "").encode("utf-8", "surrogatepass")
         return [_Symbol(None, 0, whole, limit=TEXT_BYTES)] if text else []
+    pieces, known = tape.pieces, ids.tolist()
+    if text and any(token_id not in pieces for token_id in known) and not getattr(tape, "explanations", ()):
+        last = len(known) - 1  # as one character would be, but it has no bytes of its own: the page draws no seams
+        shared = [_Symbol(token_id, i, b"", shared=True) for i, token_id in enumerate(known[:-1])]
+        return [*shared, _Symbol(known[-1], last, whole, limit=TEXT_BYTES)]
     found = []
-    for position, token_id in enumerate(ids.tolist()):
+    for position, token_id in enumerate(known):
         piece = pieces.get(token_id)
         own = _own_name(piece)
         data = None if piece is None else b"" if own is not None else piece.bytes
