@@ -6,11 +6,13 @@ import contextlib
 import os
 import sqlite3
 import sys
+from pathlib import Path
 
 import pytest
 from served import TOKEN, document_of, events, serving, shelf_of_one
 
 import tokentape
+import tokentape.server.documents as documents
 import tokentape.server.gatekeeping as gatekeeping
 from tokentape import Line, ScriptedSource
 from tokentape.server.folder import Shelf
@@ -75,6 +77,22 @@ def test_of_a_tape_that_is_gone_nothing_is_told_of_its_neighbours(tmp_path):
     assert answer.status_code == 422
     for text in (answer.text, str(told)):
         assert "there is no file" in text and "private" not in text
+
+
+def test_a_tape_that_goes_while_it_is_read_is_told_of_like_one_that_is_gone(tmp_path, monkeypatch):
+    tape = write(tmp_path / "cat.tape")
+    write(tmp_path / "private.tape")
+    opened = documents.open_tape
+
+    def late(path: Path) -> object:
+        path.unlink()
+        return opened(path)
+
+    monkeypatch.setattr(documents, "open_tape", late)
+    with serving(shelf_of_one(tape)) as served, served.client() as client:
+        answer = client.get("/")
+    assert answer.status_code == 422
+    assert "there is no file" in answer.text and "private" not in answer.text
 
 
 def test_what_nobody_foresaw_is_told_in_our_form_and_with_our_headers(tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from tokentape.data.doubt import in_doubt
 from tokentape.data.tape import open_tape
-from tokentape.server.following import look, refuse_gone, settled_form
+from tokentape.server.following import look, refusing_gone, settled_form
 from tokentape.server.rows import moment_of
 from tokentape.views.page.compare import compared_document
 from tokentape.views.page.document import page_document
@@ -53,8 +53,7 @@ class Pages:
     def tape(self, path: Path) -> dict[str, Any]:
         """The page of one tape. Raises the tape's own errors."""
         form = look(path)
-        refuse_gone(path)
-        with open_tape(path) as tape:
+        with refusing_gone(path), open_tape(path) as tape:
             return self.document(tape, self.moment(tape, settled_form(form)).mark)
 
     def moment(self, tape: Tape, settled: str) -> Moment:
@@ -99,9 +98,8 @@ class Pages:
         folder = None if self._shelf.pair else "/"
         live = {"events": None, "since": "", "explain": None, "proof": None, "folder": folder}
         asked = self._asked
-        refuse_gone(a)
-        refuse_gone(b)
-        found = compared_document(a, b, across=asked.across, lang=asked.lang, withheld=asked.withheld)
+        with refusing_gone(a, b):
+            found = compared_document(a, b, across=asked.across, lang=asked.lang, withheld=asked.withheld)
         return {**found, "live": live}
 
 

@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import time
 import traceback
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +21,7 @@ from tokentape.data.tape import Tape, open_tape
 from tokentape.errors import TapeError, TokentapeError, UsageError
 from tokentape.server.rows import Mark, Moment
 
-__all__ = ["Derived", "Feed", "look", "refuse_gone", "settled_form"]
+__all__ = ["Derived", "Feed", "look", "refusing_gone", "settled_form"]
 
 LOOK_SECONDS = 0.05
 
@@ -58,12 +59,25 @@ def look(path: Path) -> Form:
     return (tape, (log.st_size, log.st_mtime_ns) if log.st_size else None)  # an empty one is made by whoever reads
 
 
-def refuse_gone(path: Path) -> None:
-    """Raise TapeError for a file that is not there, without the names of others beside it, which are not served."""
-    if not path.exists():
-        raise TapeError(
-            f"there is no file {path}", why="it was moved or deleted", fix="put it back, or record it again"
-        )
+@contextlib.contextmanager
+def refusing_gone(*paths: Path) -> Iterator[None]:
+    """Raise TapeError for a file that is not there, or goes while it is read; without the names of others beside it, which are
+    not served.
+    """
+    _refuse_gone(paths)
+    try:
+        yield
+    except (TapeError, UsageError):
+        _refuse_gone(paths)
+        raise
+
+
+def _refuse_gone(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if not path.exists():
+            raise TapeError(
+                f"there is no file {path}", why="it was moved or deleted", fix="put it back, or record it again"
+            )
 
 
 def settled_form(form: Form) -> str:
@@ -207,9 +221,9 @@ class Feed:
             if self.moment is None or moment.mark.tape != self.moment.mark.tape:
                 moment = None  # another recording, in a file to which the system gave the same number
         if tape is None or moment is None:
-            refuse_gone(self.path)
-            tape = open_tape(self.path)
-            moment = self._maker.moment(tape, settled_form(form))
+            with refusing_gone(self.path):
+                tape = open_tape(self.path)
+                moment = self._maker.moment(tape, settled_form(form))
         if tape.state == "recording" and form[0] is not None:
             self._tape, self._inode = tape, form[0][0]
         else:
@@ -218,8 +232,7 @@ class Feed:
 
     def _derived(self) -> Derived:
         form = look(self.path)
-        refuse_gone(self.path)
-        with open_tape(self.path) as tape:
+        with refusing_gone(self.path), open_tape(self.path) as tape:
             mark = self._maker.moment(tape, settled_form(form)).mark
             return Derived(mark, tape.state, self._maker.document(tape, mark))
 
