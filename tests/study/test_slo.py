@@ -49,6 +49,15 @@ def test_unknown_start_is_a_miss_and_said() -> None:
     assert goodput([answer], Slo(gap_ns=1), 5).n_good == 1, "the gap needs no start"
 
 
+def test_of_requests_of_which_nothing_is_known_no_share_is_told() -> None:
+    whole = Answer(0, 0, 0, (Chunk(10, 3),), "ended", streamed=False)
+    good = goodput([whole, whole], Slo(ttft_ns=50), 10)
+    assert (good.n_unknown, good.share, good.requests_per_s) == (2, None, None)
+    one = goodput([whole, whole], Slo(ttft_ns=50), 10, n_unsent=1)
+    assert (one.n_unknown, one.share, one.requests_per_s) == (2, 0, 0), "of the one that was never sent it is known"
+    assert goodput([whole], Slo(e2e_ns=50), 10).share == 1
+
+
 def test_fluidity_by_hand() -> None:
     # A, tokens at 20 26 26 26 35 35. The first is 10 late: its deadline and (20 - 10) // 4 = 2 more. 6 > 4: one more.
     # 0, 0: slack 8. 9 <= 4 + 8: slack 3. 0. So 4 missed of 8.

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from served_tapes import Served, loaded_tape, passed, served_tape, usage, words
+from tokentape.data.exchange import IN_ONE_PIECE
 from tokentape.data.tape import open_tape
 from tokentape.load.account import account_of
 from tokentape.load.knee import Step, Swept, step_of
@@ -99,6 +100,20 @@ def test_goodput_is_told_from_when_requests_were_due_where_that_is_another(tmp_p
         fair = account_of(tape, Slo(ttft_ns=500 * MS))
         assert "counted from sending" not in load_card(fair, None, EN, "ttft=500ms")
         assert step_of(4, account).n_good == 4 and step_of(4, {**account, "n_unsent": 30}).share == 0.1
+
+
+def test_answers_in_one_piece_are_named_and_no_promise_is_called_broken(tmp_path):
+    whole = [
+        Served("one", ((20 * MS, words(" a")),), passed(0, MS, 25 * MS, label="counted", server=dict(IN_ONE_PIECE)))
+        for _ in range(3)
+    ]
+    with open_tape(served_tape(tmp_path / "a.tape", kinds=whole, scrapes=())) as tape:
+        text = load_card(account_of(tape, Slo(ttft_ns=50 * MS)), None, EN, "ttft=50ms")
+        assert "in one piece" in text and "3 answers came as a whole" in text
+        assert "n/a: of none of the 3 can it be told whether it met ttft=50ms" in text
+        chinese = load_card(account_of(tape, Slo(ttft_ns=50 * MS)), None, ZH, "ttft=50ms")
+        assert "3 个请求都无法判断" in chinese
+        assert "100 %" in load_card(account_of(tape, Slo(e2e_ns=50 * MS)), None, EN, "e2e=50ms")
 
 
 def test_percentiles_of_too_few_say_how_many_more_they_need(tmp_path):

@@ -47,6 +47,7 @@ def account_of(tape: Tape, slo: Slo | None = None) -> dict[str, Any]:
         "n_ended": len(ended),
         "n_failed": sum(one.outcome == "failed" for one in found),
         "n_failed_for_good": _failed_for_good(found, passed),
+        "n_in_one_piece": sum(not one.streamed for one in passed),
         "n_cut_short": sum(one.outcome == "cut short" for one in found),
         "faults": dict(Counter(one.fault for one in passed if one.fault is not None).most_common()),
         "labels": dict(Counter(one.label for one in passed if one.label is not None)),

@@ -52,7 +52,8 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class Goodput:
-    """Requests that met every objective: ``n_good`` of ``n_requests``, ``share`` of them, ``requests_per_s`` over the window.
+    """Requests that met every objective: ``n_good`` of ``n_requests``, ``share`` of them, ``requests_per_s`` over the window; both
+    None where of none of them it is known.
 
     The misses by cause: ``n_failed`` ended in an error, ``n_cut_short`` did not end, ``n_unknown`` lack a time that is asked for,
     ``n_late`` came too late, ``n_unsent`` were due and never sent. ``n_without_gap`` of the good ones had one token, so that no gap
@@ -85,6 +86,7 @@ def goodput(found: Sequence[Answer], slo: Slo, window_ns: int | None, n_unsent: 
     """The requests that met ``slo``, over ``window_ns``; ``n_unsent`` more were due and never sent."""
     verdicts = [_verdict(one, slo) for one in found]
     n, n_good = len(found) + n_unsent, verdicts.count("good")
+    told = n > verdicts.count("unknown")  # else nothing is known of any
     lone = sum(v == "good" and slo.gap_ns is not None and a.n_tokens == 1 for a, v in zip(found, verdicts, strict=True))
     return Goodput(
         n_requests=n,
@@ -94,8 +96,8 @@ def goodput(found: Sequence[Answer], slo: Slo, window_ns: int | None, n_unsent: 
         n_cut_short=verdicts.count("cut short"),
         n_unknown=verdicts.count("unknown"),
         n_without_gap=lone,
-        share=n_good / n if n else None,
-        requests_per_s=n_good * 1e9 / window_ns if window_ns else None,
+        share=n_good / n if told else None,
+        requests_per_s=n_good * 1e9 / window_ns if window_ns and (told or not n) else None,
         n_unsent=n_unsent,
     )
 

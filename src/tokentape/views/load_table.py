@@ -286,6 +286,8 @@ def _more(account: Mapping[str, Any], screen: Screen, slo: str | None) -> Lines:
     if (asked := account["prompt_tokens"]) is not None:
         told = {name: _share(asked[f"{name}_error"]) for name in ("median", "max")}
         lines.append(("prompts", say("load.asked", asked=asked["asked"], counted=asked["counted"], **told)))
+    if account["n_in_one_piece"]:
+        lines.append(("piece", say("served.piece_line", n=account["n_in_one_piece"])))
     if (good := account["goodput"]) is not None:
         lines.append(("goodput", _good(good, account["goodput_from_start"], account["since"], slo or "SLO", screen)))
     room = (account["client"] or {}).get("waited_for_room_ns") or {}
@@ -310,6 +312,8 @@ def _achieved(account: Mapping[str, Any], screen: Screen) -> str:
 
 def _good(good: Mapping[str, Any], sent: Mapping[str, Any], since: str, slo: str, screen: Screen) -> str:
     """How often objectives were met; of what was sent alone, where that is another figure."""
+    if good["share"] is None:
+        return screen.say("load.good_unknown", n=good["n_unknown"], slo=slo)
     told = {"rate": rate(good["requests_per_s"], "requests/s"), "share": _share(good["share"]), "slo": slo}
     if since == "start":
         return screen.say("load.good", **told)
