@@ -25,7 +25,13 @@ from tokentape.sources.endpoint.capability import flown
 from tokentape.sources.endpoint.flight import Flight
 from tokentape.sources.endpoint.getting import get
 from tokentape.sources.endpoint.scraping import MOST_VALUES, NotMetrics, metrics_of, scrape
-from tokentape.sources.endpoint.stamps import STEP_NS, WallClock
+from tokentape.sources.endpoint.stamps import (
+    ANCILLARY_BYTES,
+    STEP_NS,
+    WallClock,
+    kernel_stamp,
+    stamped_by_kernel,
+)
 from tokentape.sources.endpoint.wire import Host
 from tokentape.study.served import flights
 from tokentape.views.screen import Screen
@@ -252,8 +258,28 @@ def test_a_stamp_outside_of_the_two_reads_is_refused():
     assert clock.monotonic(now + clocks.apart_ns + 5000, now, now - 1000) is None
 
 
+@pytest.fixture
+def stamping():
+    """A kernel that stamps what comes: it begins some time after the first socket of the machine has asked for it, and goes on as
+    long as one does.
+    """
+    with socket.socket(type=socket.SOCK_DGRAM) as one:
+        one.bind(("127.0.0.1", 0))
+        if not stamped_by_kernel(one):
+            pytest.skip("this kernel stamps nothing")
+        one.settimeout(10)
+        last, wall_ns, before_ns = time.monotonic() + 10, 1, 0
+        while wall_ns >= before_ns:  # what came unstamped is given the moment of its reading
+            assert time.monotonic() < last
+            one.sendto(b"?", one.getsockname())
+            time.sleep(0.005)
+            before_ns = time.time_ns()
+            wall_ns = kernel_stamp(one.recvmsg(1, ANCILLARY_BYTES)[1])
+        yield
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kernel stamps are of Linux")
-def test_bytes_are_stamped_when_they_come_and_not_when_they_are_read():
+def test_bytes_are_stamped_when_they_come_and_not_when_they_are_read(stamping):
     with MockServer(Script.steady(1, ttft_us=30_000, gap_us=0)) as server:
         address, _ = address_of(server.url)
         flight = Flight(call_to(address), Host(address))
