@@ -64,55 +64,55 @@ def _request(found: socket.socket) -> bytes:
     return data
 
 
-class Saying(Speaking):
+class _Patient(Speaking):
+    """Answers one after another, until it is left."""
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                found, _ = self._socket.accept()
+            except OSError:
+                return
+            with found, contextlib.suppress(OSError):
+                self._talk(found)
+
+    def _talk(self, found: socket.socket) -> None:
+        raise NotImplementedError
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.shutdown(socket.SHUT_RDWR)
+        super().__exit__()
+
+
+class Saying(_Patient):
     """Answers everybody, and lists one model, or none."""
 
     def __init__(self, answer: bytes, model: str | None = "m") -> None:
         super().__init__(answer)
         self._model = model
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                found, _ = self._socket.accept()
-            except OSError:
-                return
-            with found, contextlib.suppress(OSError):
-                asked = _request(found)
-                listed = json.dumps({"data": [{"id": self._model}] if self._model is not None else []}).encode()
-                found.sendall(http(listed, "application/json") if b"GET /v1/models" in asked else self.answer_to(asked))
+    def _talk(self, found: socket.socket) -> None:
+        asked = _request(found)
+        listed = json.dumps({"data": [{"id": self._model}] if self._model is not None else []}).encode()
+        found.sendall(http(listed, "application/json") if b"GET /v1/models" in asked else self.answer_to(asked))
 
     def answer_to(self, asked: bytes) -> bytes:
         """What is answered to a request that does not ask for the models."""
         return self._answer
 
-    def __exit__(self, *_: object) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        super().__exit__()
 
-
-class Sealed(Speaking):
+class Sealed(_Patient):
     """Shakes hands with whoever speaks TLS, and ends every other request with what it was given. A context: gives the plain URL."""
 
     def __init__(self, tls: ssl.SSLContext, answer: bytes) -> None:
         super().__init__(answer)
         self._tls = tls
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                found, _ = self._socket.accept()
-            except OSError:
-                return
-            with found, contextlib.suppress(OSError):
-                found.settimeout(5)
-                if found.recv(1, socket.MSG_PEEK) == b"\x16":
-                    with self._tls.wrap_socket(found, server_side=True) as sealed:
-                        sealed.recv(1)
-                else:
-                    found.recv(65536)
-                    found.sendall(self._answer)
-
-    def __exit__(self, *_: object) -> None:
-        self._socket.shutdown(socket.SHUT_RDWR)
-        super().__exit__()
+    def _talk(self, found: socket.socket) -> None:
+        found.settimeout(5)
+        if found.recv(1, socket.MSG_PEEK) == b"\x16":
+            with self._tls.wrap_socket(found, server_side=True) as sealed:
+                sealed.recv(1)
+        else:
+            found.recv(65536)
+            found.sendall(self._answer)

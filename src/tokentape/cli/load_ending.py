@@ -38,8 +38,9 @@ class Ending:
 
     def heard(self, left: BaseException) -> None:
         """A signal came while none was sent, and ended what was done as ``left`` says."""
-        code = left.code if isinstance(left, SystemExit) and isinstance(left.code, int) else INTERRUPTED
-        self.by = signal.Signals(code - 128).name
+        from tokentape.load.signals import name_of_code
+
+        self.by = name_of_code(left.code if isinstance(left, SystemExit) else INTERRUPTED)
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,12 @@ def ends_in_order() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    heard: list[int] = []
+    from tokentape.load.signals import exit_code
+
+    heard: list[str] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
+        heard.append(signal.Signals(number).name)
         if number == signal.SIGINT:
             signal.default_int_handler(number, frame)
         _leave(number)
@@ -102,11 +105,11 @@ def ends_in_order() -> Iterator[None]:
     except click.exceptions.Exit:
         raise
     except Exception as error:
-        if heard and heard[-1] == signal.SIGINT:
+        if not heard:
+            raise
+        if heard[-1] == "SIGINT":
             raise KeyboardInterrupt from error
-        if heard:
-            raise SystemExit(128 + heard[-1]) from error
-        raise
+        raise SystemExit(exit_code(heard[-1])) from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -120,10 +123,11 @@ def _heeded() -> list[int]:
 
 
 def _leave(number: int) -> None:
-    from tokentape.load.signals import leave_terminal
+    from tokentape.load.signals import exit_code, leave_terminal
 
     signal.signal(number, signal.SIG_DFL)
-    if signal.Signals(number).name == "SIGHUP":
+    name = signal.Signals(number).name
+    if name == "SIGHUP":
         leave_terminal()
     click.echo(phrase("failure.interrupted", language_of()), err=True)
-    raise SystemExit(128 + number)
+    raise SystemExit(exit_code(name))

@@ -189,9 +189,8 @@ def _sweep(given: dict[str, Any], values: Sequence[float], plan: Callable[[float
     if given["as_json"]:
         print_document(document("record", sweep=found))
     elif found["steps"]:
-        whole = (
-            None if first.exists() or len(found["steps"]) < 2 else shown_path(first)
-        )  # where it would be another tape
+        # what shows the table again, unless that name is of another tape
+        whole = None if first.exists() or len(found["steps"]) < 2 else shown_path(first)
         print_lines(sweep_table({**found, "whole": whole}, Screen.of(sys.stdout)))
     if ending.error is not None:
         raise ending.error
@@ -223,8 +222,8 @@ def _measured(
         ending.heard(left)
         return None
     with tape:
-        if tape.notes.get("interrupted"):
-            ending.by = tape.notes.get("ended_by")
+        ending.by = tape.notes.get("ended_by")
+        if ending.by is not None:
             _tell_partial(path)
             return None
         if (gone := died(tape.notes, shown_path(path))) is not None:

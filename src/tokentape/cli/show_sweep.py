@@ -153,9 +153,7 @@ def _swept(tapes: Sequence[Tape], objectives: str | None, asked: str | None) -> 
     rows = []
     for tape in tapes:
         check_since(tape, since)
-        account = account_of(tape, slo)
-        if since == "start":
-            account |= {"since": "start", "goodput": account["goodput_from_start"], "n_unsent": 0}
+        account = account_of(tape, slo, since=since)
         rows.append((step_of(_asked(tape, by), account, str(tape.path)), account, tape.state))
     rows.sort(key=lambda row: row[0].rate)
     found = Swept(tuple(step for step, _, _ in rows), objectives, by=by).as_dict()

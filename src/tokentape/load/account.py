@@ -19,8 +19,17 @@ from typing import TYPE_CHECKING, Any
 
 from tokentape.data.exchange import Exchange
 from tokentape.study.answers import Answer, window_ns
-from tokentape.study.metrics import Spread, counted_answers, counted_total, gap_spreads, runs_of, spread
-from tokentape.study.served_rates import due_of, n_unsent_of, rates_of, was_due
+from tokentape.study.metrics import (
+    Spread,
+    counted_answers,
+    counted_total,
+    gap_spreads,
+    runs_of,
+    since_of,
+    spread,
+    told_apart,
+)
+from tokentape.study.served_rates import due_of, n_unsent_of, rates_of
 from tokentape.study.slo import goodput
 
 if TYPE_CHECKING:
@@ -30,11 +39,15 @@ if TYPE_CHECKING:
 __all__ = ["account_of"]
 
 
-def account_of(tape: Tape, slo: Slo | None = None) -> dict[str, Any]:
-    """The account of a tape that a load wrote; percentiles are None where they are of too few."""
+def account_of(tape: Tape, slo: Slo | None = None, *, since: str | None = None) -> dict[str, Any]:
+    """The account of a tape that a load wrote; percentiles are None where they are of too few.
+
+    ``since`` is the moment from which objectives count; where it is None, when requests were due, if they were. Where ``"start"``
+    is asked for, what was never sent is no part of it.
+    """
     runs = runs_of(tape)
     found, counts = counted_answers(tape, [trace for run in runs for trace in run])
-    token_gaps, chunk_gaps = gap_spreads(runs, found)
+    token_gaps, chunk_gaps = gap_spreads(*told_apart(runs, found))
     n_tokens = counted_total(found, counts)
     passed = [tape.exchanges[number] for number in sorted(tape.exchanges)]
     window, rates = window_ns(found), rates_of(tape, found)
@@ -42,7 +55,7 @@ def account_of(tape: Tape, slo: Slo | None = None) -> dict[str, Any]:
     return {
         "plan": tape.notes.get("load"),
         "n_requests": len(passed),
-        "n_unsent": n_unsent_of(tape),
+        "n_unsent": 0 if since == "start" else n_unsent_of(tape),
         "n_retries": sum(one.retry_of is not None for one in passed),
         "n_ended": len(ended),
         "n_failed": sum(one.outcome == "failed" for one in found),
@@ -57,12 +70,12 @@ def account_of(tape: Tape, slo: Slo | None = None) -> dict[str, Any]:
         "offered_per_s": None if rates is None else rates.due_per_s,
         "requests_per_s": _per_s(len(ended), window) if rates is None else rates.ended_per_s,
         "tokens_per_s": _per_s(n_tokens, window),
-        "ttft": _figures(spread([_known(map(_ttft_ns, found))])),
+        "ttft": _figures(spread([_known(one.ttft_ns for one in found)])),
         "ttft_from_due": _figures(spread([_known(_from_due_ns(one, tape.exchanges.get(one.run)) for one in found)])),
         "token_gap": _figures(token_gaps),
         "chunk_gap": _figures(chunk_gaps),
-        "e2e": _figures(spread([_known(map(_e2e_ns, ended))])),
-        **_kept(tape, found, slo, window if rates is None else rates.window_ns),
+        "e2e": _figures(spread([_known(one.e2e_ns for one in ended)])),
+        **_kept(tape, found, slo, window if rates is None else rates.window_ns, since),
         "prompt_tokens": _asked(tape, "prompt_tokens_asked", "n_prompt"),
         "client": tape.notes.get("client"),
         "server_behind": _behind(tape),
@@ -81,11 +94,13 @@ def _behind(tape: Tape) -> bool | None:
     return bool(noted.get("behind")) if isinstance(noted, Mapping) else None
 
 
-def _kept(tape: Tape, found: Sequence[Answer], slo: Slo | None, window: int | None) -> dict[str, Any]:
+def _kept(
+    tape: Tape, found: Sequence[Answer], slo: Slo | None, window: int | None, asked: str | None
+) -> dict[str, Any]:
     """How often objectives were met: counted from when requests were due where they were (``since``), with those never sent among
     them; ``goodput_from_start`` is of those that were sent, counted from there.
     """
-    since = "due" if was_due(tape) else "start"
+    since = since_of(tape, asked, promised=True)
     if slo is None:
         return {"since": since, "goodput": None, "goodput_from_start": None}
     sent = asdict(goodput(found, slo, window))
@@ -97,15 +112,6 @@ def _kept(tape: Tape, found: Sequence[Answer], slo: Slo | None, window: int | No
 
 def _known(values: Iterable[int | None]) -> list[int]:
     return [value for value in values if value is not None]
-
-
-def _ttft_ns(one: Answer) -> int | None:
-    return None if one.first_ns is None else one.since_start(one.first_ns)
-
-
-def _e2e_ns(one: Answer) -> int | None:
-    chunks = one.chunks
-    return one.since_start(chunks[-1].at_ns) if chunks else None
 
 
 def _from_due_ns(one: Answer, passed: Exchange | None) -> int | None:

@@ -146,22 +146,22 @@ def calibration_of(
         if many.fault != "http_error" or many.status not in _TOO_LONG or n_words == FEWEST_WORDS:
             break
         n_words = max(FEWEST_WORDS, n_words // 2)
-    n_few = n_words // SHORTER_TIMES
-    counts: list[tuple[int, int]] = []
-    pool: tuple[int, ...] = ()
-    for n, flight in ((n_words, many), (n_few, None)):
-        flight = flight or _answered(source, plain.words(n, n), logprobs=logprobs)
-        if not flight.whole:
-            raise _uncounted(error_of(flight, source.address, source.name), n)
-        live = flight.live()
-        n_prompt = flight.exchange(0).n_prompt
-        if n_prompt:
-            counts.append((n, n_prompt))
-        if live is not None:
-            pool = pool or (live.run.traces[0].prompt_ids or ())[_POOL_SKIPS:]
-    if len(counts) < 2:
-        return Calibration(pool=pool)
-    return Calibration.through(counts[1], counts[0], pool)
+    n_many, pool = _counted(source, many, n_words)
+    n_few_words = n_words // SHORTER_TIMES
+    few = _answered(source, plain.words(n_few_words, n_few_words), logprobs=logprobs)
+    n_few, fewer = _counted(source, few, n_few_words)
+    if not n_few or not n_many:
+        return Calibration(pool=pool or fewer)
+    return Calibration.through((n_few_words, n_few), (n_words, n_many), pool or fewer)
+
+
+def _counted(source: EndpointSource, flight: Flight, n_words: int) -> tuple[int | None, tuple[int, ...]]:
+    """How many tokens a server found in a text of ``n_words``, None where it does not say, and ids that may be sent again."""
+    if not flight.whole:
+        raise _uncounted(error_of(flight, source.address, source.name), n_words)
+    live = flight.live()
+    ids = () if live is None else live.run.traces[0].prompt_ids or ()
+    return flight.exchange(0).n_prompt, ids[_POOL_SKIPS:]
 
 
 def _answered(source: EndpointSource, text: str, *, logprobs: bool) -> Flight:

@@ -15,7 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 
-__all__ = ["ENDING", "deaf", "exit_code", "hearing", "leave_terminal"]
+__all__ = ["ENDING", "deaf", "exit_code", "hearing", "leave_terminal", "name_of_code"]
 
 ENDING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _CODE = 128
@@ -25,6 +25,11 @@ _CODE = 128
 def exit_code(name: str) -> int:
     """The exit code of a program that ended by a signal, by its name; that of Ctrl-C for a name that is none."""
     return _CODE + getattr(signal.Signals, name, signal.SIGINT).value
+
+
+def name_of_code(code: object) -> str:
+    """The signal of an exit code; SIGINT for a code of none."""
+    return signal.Signals(code - _CODE).name if isinstance(code, int) and code > _CODE else signal.SIGINT.name
 
 
 @contextlib.contextmanager

@@ -31,7 +31,18 @@ if TYPE_CHECKING:
     from tokentape.data.tape import Tape
     from tokentape.data.trace import Trace
 
-__all__ = ["FAILED", "Answer", "Chunk", "answer", "answers", "duration_ns", "total_tokens", "window_ns"]
+__all__ = [
+    "FAILED",
+    "Answer",
+    "Chunk",
+    "answer",
+    "answers",
+    "duration_ns",
+    "imported",
+    "is_placed",
+    "total_tokens",
+    "window_ns",
+]
 
 FAILED = ("error",)
 CUT_SHORT = ("interrupted", None)
@@ -127,6 +138,17 @@ class Answer:
             return self.closed_ns
         return self.messages[-1].at_ns if self.messages else None
 
+    @property
+    def ttft_ns(self) -> int | None:
+        """Time to first token; None where either end is not known."""
+        return None if self.first_ns is None else self.since_start(self.first_ns)
+
+    @property
+    def e2e_ns(self) -> int | None:
+        """From sending to the last token; None where either end is not known."""
+        chunks = self.chunks
+        return self.since_start(chunks[-1].at_ns) if chunks else None
+
     def since_start(self, at_ns: int) -> int | None:
         """The time from the request to a moment; None where its start is unknown."""
         return None if self.start_ns is None else at_ns - self.start_ns
@@ -186,12 +208,12 @@ def _rows(trace: Trace, counts: Mapping[int, int]) -> list[int]:
 def answers(tape: Tape, traces: Iterable[Trace] | None = None) -> list[Answer]:
     """Every trace of a tape as the answer to a request, in order; ``traces`` are these, where they have been read already."""
     found = [answer(trace) for trace in (tape.traces if traces is None else traces)]
-    return found if "starts" not in _imported(tape).get("lacks", ()) else [replace(one, placed=False) for one in found]
+    return found if is_placed(tape) else [replace(one, placed=False) for one in found]
 
 
 def duration_ns(tape: Tape, tool: str) -> int | None:
     """How long the run took as ``tool`` measured it; None unless the tape holds its results, and they say so."""
-    noted = _imported(tape)
+    noted = imported(tape)
     told = noted.get("duration_ns") if noted.get("tool") == tool else None
     return told if isinstance(told, int) and told > 0 else None
 
@@ -215,7 +237,12 @@ def total_tokens(found: Sequence[Answer]) -> int | None:
     return sum(known) if len(known) == len(found) else None
 
 
-def _imported(tape: Tape) -> Mapping[str, Any]:
+def is_placed(tape: Tape) -> bool:
+    """Whether it is known when requests were due or sent beside one another: of some results of other tools it is not."""
+    return "starts" not in imported(tape).get("lacks", ())
+
+
+def imported(tape: Tape) -> Mapping[str, Any]:
     """What an importer noted of where the tape comes from; nothing for any other tape."""
     noted = tape.notes.get("imported")
     return noted if isinstance(noted, Mapping) else {}

@@ -21,12 +21,11 @@ from tokentape.study.readings import Reading, read
 from tokentape.study.served import flights, from_schedule, is_served, scheduled
 from tokentape.study.served_rates import due_of, n_unsent_of, rates_of, was_due
 from tokentape.study.served_reads import (
-    TokenGaps,
     arrival_gaps_ns,
     is_streamed,
     mean_token_gap_ns,
     message_times_ns,
-    token_gaps,
+    run_token_gaps,
 )
 from tokentape.study.slo import Fluidity, Goodput, Slo, came_apart, fluidity, goodput
 from tokentape.study.summary import Summary, TraceSummary, summary
@@ -85,6 +84,7 @@ __all__ = [
     "token_gaps_ns",
     "token_steps",
     "token_times_ns",
+    "told_apart",
     "ttft_ns",
 ]
 
@@ -182,15 +182,16 @@ def metrics(
     traces = [trace for run in runs for trace in run]  # kept: of thousands of requests, each is read once
     found, counts = counted_answers(tape, traces)
     due = scheduled(tape.exchanges)
-    judged = found if since == "start" else from_schedule(found, tape.exchanges)
+    judged = promised = found
+    n_unsent, rates = 0, None
+    if since == "due":
+        judged, promised = from_schedule(found, tape.exchanges), due_of(found, tape.exchanges)
+        n_unsent, rates = n_unsent_of(tape), rates_of(tape, found)
     ended = [one for one in judged if one.outcome == "ended"]
-    told, seen = _told_apart(runs, found)
-    token_gaps, chunk_gaps = gap_spreads(runs, found)
+    told, seen = told_apart(runs, found)
+    token_gaps, chunk_gaps = gap_spreads(told, seen)
     window, n_tokens = window_ns(found), counted_total(found, counts)
-    rates = None if since == "start" else rates_of(tape, found)
     kept_over, per_s = (window, _per_s(len(ended), window)) if rates is None else (rates.window_ns, rates.ended_per_s)
-    promised = found if since == "start" else due_of(found, tape.exchanges)
-    n_unsent = 0 if since == "start" else n_unsent_of(tape)
     surprise = mean_surprise_nats(traces)
     return Metrics(
         n_requests=len(found),
@@ -198,12 +199,12 @@ def metrics(
         n_cut_short=sum(one.outcome == "cut short" for one in found),
         n_tokens=n_tokens,
         window_ns=window,
-        ttft=_of_requests(map(ttft_ns, traces) if since == "start" else map(_ttft_ns, judged), len(runs)),
+        ttft=_of_requests((one.ttft_ns for one in judged), len(runs)),
         token_gap=token_gaps,
         chunk_gap=chunk_gaps,
         step_time=spread([_step_times_ns(run) for run in seen]),
         mean_gap=_of_requests(map(_mean_gap_ns, found), len(runs)),
-        e2e=_of_requests(map(_e2e_ns, ended), len(runs)),
+        e2e=_of_requests((one.e2e_ns for one in ended), len(runs)),
         normalised_latency=_of_requests(map(_normalised_ns, ended), len(runs)),
         tokens_per_s=_per_s(n_tokens, window),
         requests_per_s=per_s,
@@ -247,7 +248,7 @@ def check_since(tape: Tape, since: str, dialect: str | None = None) -> None:
         )
 
 
-def _told_apart(
+def told_apart(
     runs: Sequence[Sequence[Trace]], found: Sequence[Answer]
 ) -> tuple[list[Sequence[Trace]], list[Sequence[Trace]]]:
     """The runs of which every token is told apart, and those of which every message is known."""
@@ -256,10 +257,9 @@ def _told_apart(
     return told, [run for run in runs if all(known[trace.number].whole for trace in run)]
 
 
-def gap_spreads(runs: Sequence[Sequence[Trace]], found: Sequence[Answer]) -> tuple[Spread, Spread]:
-    """Token gaps and chunk gaps of runs whose traces are the answers ``found``, each measurement of time once."""
-    told, seen = _told_apart(runs, found)
-    gaps = [token_gaps(run) if is_streamed(run) else TokenGaps.whole(run_gaps_ns(run)) for run in told]
+def gap_spreads(told: Sequence[Sequence[Trace]], seen: Sequence[Sequence[Trace]]) -> tuple[Spread, Spread]:
+    """The token gaps of runs ``told`` and the chunk gaps of runs ``seen`` (:func:`told_apart`), each measurement of time once."""
+    gaps = [run_token_gaps(run) for run in told]
     measured = spread([one.told for one in gaps])
     return (
         replace(measured, mean=mean_token_gap_ns(gaps), n_untold=sum(one.n_untold for one in gaps)),
@@ -303,16 +303,8 @@ def _mean_gap_ns(one: Answer) -> float | None:
     return (chunks[-1].at_ns - chunks[0].at_ns) / (n - 1) if n is not None and n > 1 and chunks and apart else None
 
 
-def _ttft_ns(one: Answer) -> int | None:
-    return None if one.first_ns is None else one.since_start(one.first_ns)
-
-
-def _e2e_ns(one: Answer) -> int | None:
-    return one.since_start(one.chunks[-1].at_ns) if one.chunks else None
-
-
 def _normalised_ns(one: Answer) -> float | None:
-    whole = _e2e_ns(one)
+    whole = one.e2e_ns
     return whole / one.n_tokens if whole is not None and one.n_tokens else None
 
 

@@ -21,7 +21,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -41,7 +41,6 @@ __all__ = [
     "flight_of",
     "flights",
     "from_schedule",
-    "imported",
     "in_flight",
     "is_served",
     "metric_family",
@@ -141,12 +140,6 @@ class Course:
 def is_served(tape: Tape) -> bool:
     """Whether a server was asked."""
     return bool(tape.exchanges) or str(tape.setting.facts.get("source")) == "endpoint"
-
-
-def imported(tape: Tape) -> Mapping[str, Any]:
-    """What an importer noted of where the tape comes from; nothing for any other tape."""
-    noted = tape.notes.get("imported")
-    return noted if isinstance(noted, Mapping) else {}
 
 
 def flights(tape: Tape) -> list[Flight]:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokentape.data.schema import KINDS
-from tokentape.study.times import token_gaps_ns, token_steps
+from tokentape.study.times import run_gaps_ns, token_gaps_ns, token_steps
 
 if TYPE_CHECKING:
     from tokentape.data.exchange import Exchange
@@ -31,13 +31,16 @@ __all__ = [
     "TokenGaps",
     "arrival_gaps_ns",
     "arrivals",
+    "end_of",
     "ends_of",
     "is_streamed",
+    "leaves_out_many",
     "mean_token_gap_ns",
     "message_times_ns",
     "n_shared_reads",
     "n_sharing",
     "not_alone",
+    "run_token_gaps",
     "token_gaps",
     "told_gaps_ns",
 ]
@@ -45,6 +48,9 @@ __all__ = [
 Rows = npt.NDArray[np.int64]
 Ends = Mapping[int, int] | int | None
 """When the answers were over: of one run, or of each of several."""
+
+MANY_UNTOLD = 0.05
+"""The part of the token gaps that may be untold before that says something of the others."""
 
 
 class TokenGaps(NamedTuple):
@@ -80,9 +86,14 @@ def arrivals(steps: Mapping[str, Any]) -> Rows:
     return np.concatenate([[0], np.cumsum(~together)]).astype(np.int64)
 
 
+def end_of(passed: Exchange | None) -> int | None:
+    """When an answer that came as a stream was over."""
+    return passed.ended_ns if passed is not None and passed.streamed else None
+
+
 def ends_of(exchanges: Mapping[int, Exchange]) -> dict[int, int]:
-    """When each answer that came as a stream was over, by its run."""
-    return {run: one.ended_ns for run, one in exchanges.items() if one.ended_ns is not None and one.streamed}
+    """The same of each run that has one, by its number."""
+    return {run: end for run, one in exchanges.items() if (end := end_of(one)) is not None}
 
 
 def _with_end(steps: Mapping[str, Any], ends: Ends) -> npt.NDArray[np.bool_]:
@@ -151,8 +162,7 @@ def token_gaps(traces: Sequence[Trace]) -> TokenGaps:
         rows, steps = token_steps(trace), trace.steps
         if len(rows) < 2:
             continue
-        passed = trace.exchange
-        with_others = not_alone(steps, passed.ended_ns if passed is not None and passed.streamed else None)
+        with_others = not_alone(steps, end_of(trace.exchange))
         of, sizes = np.unique(arrivals(steps)[rows], return_counts=True)
         at = np.asarray(steps["end_ns"])[rows][np.cumsum(sizes) - 1]
         alone = ((sizes == 1) & ~with_others[of])[1:]
@@ -163,6 +173,16 @@ def token_gaps(traces: Sequence[Trace]) -> TokenGaps:
             total += int(at[-1] - at[0])
             n_all += len(rows) - 1
     return TokenGaps([told[key] for key in sorted(told)], n_untold, total, n_all)
+
+
+def run_token_gaps(traces: Sequence[Trace]) -> TokenGaps:
+    """The token gaps of the traces of one run, whoever answered it: where no server did, all of them are measured."""
+    return token_gaps(traces) if is_streamed(traces) else TokenGaps.whole(run_gaps_ns(traces))
+
+
+def leaves_out_many(n: int, n_untold: int) -> bool:
+    """Whether so many gaps are untold beside ``n`` that are told that those between arrivals should be told too."""
+    return n_untold > MANY_UNTOLD * (n + n_untold)
 
 
 def mean_token_gap_ns(found: Sequence[TokenGaps]) -> float | None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tokentape.study.answers import CUT_SHORT, FAILED, VAGUE
+from tokentape.study.answers import CUT_SHORT, FAILED, VAGUE, is_placed
 from tokentape.study.autocorrelation import effective_n
 from tokentape.study.percentiles import Percentile, percentile
-from tokentape.study.served import Flight, flights, imported, most_in_flight
+from tokentape.study.served import Flight, flights, most_in_flight
 from tokentape.study.served_reads import (
     arrival_gaps_ns,
     arrivals,
@@ -108,7 +108,7 @@ def served_summary(tape: Tape, found: Sequence[Flight] | None = None) -> ServedS
     answered = [one for one in found if is_answered(one)]
     failed = [passed[one.run] for one in found if one.finish in FAILED and one.run in passed]
     words = Counter(one.error for one in failed if one.error)
-    placed = "starts" not in imported(tape).get("lacks", ())
+    placed = is_placed(tape)
     window = _window_ns(found) if placed else None
     gaps, chunk_gaps, n_untold = _gaps(tape, found)
     ends = ends_of(passed)

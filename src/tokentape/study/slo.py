@@ -114,11 +114,9 @@ def _verdict(one: Answer, slo: Slo) -> str:
     chunks = one.chunks
     if not chunks or (one.start_ns is None and (slo.ttft_ns, slo.e2e_ns) != (None, None)):
         return "unknown"
-    if (slo.gap_ns is not None and one.n_tokens is None) or (
-        not one.streamed and (slo.ttft_ns, slo.gap_ns) != (None,) * 2
-    ):
+    if not one.streamed and (slo.ttft_ns, slo.gap_ns) != (None, None):
         return "unknown"
-    if slo.gap_ns is not None and (one.n_tokens or 0) > 1 and not came_apart(one):
+    if slo.gap_ns is not None and (one.n_tokens is None or (one.n_tokens > 1 and not came_apart(one))):
         return "unknown"
     first, last = chunks[0].at_ns, chunks[-1].at_ns
     asked = [(one.since_start(first), slo.ttft_ns, 1), (one.since_start(last), slo.e2e_ns, 1)]

@@ -13,14 +13,13 @@ from tokentape.study.answers import VAGUE
 from tokentape.study.autocorrelation import effective_n
 from tokentape.study.causes import SlowToken, slowest_token
 from tokentape.study.percentiles import Percentile, percentile
-from tokentape.study.served_reads import TokenGaps, is_streamed, mean_token_gap_ns, message_times_ns, token_gaps
+from tokentape.study.served_reads import is_streamed, mean_token_gap_ns, message_times_ns, run_token_gaps
 from tokentape.study.surprise import SurprisingToken, mean_surprise_nats, most_surprising, perplexity, surprises_nats
 from tokentape.study.times import (
     decode_times_ns,
     decode_tokens_per_s,
     e2e_ns,
     peak,
-    run_gaps_ns,
     runs_of,
     runs_tokens_per_s,
     ttft_ns,
@@ -99,10 +98,7 @@ def summary(tape: Tape, groups: Sequence[Sequence[Trace]] | None = None) -> Summ
     steps = [group[0].steps for group in groups]
     traces = [trace for group in groups for trace in group]
     streamed = [is_streamed(group) for group in groups]
-    found = [
-        token_gaps(group) if told else TokenGaps.whole(run_gaps_ns(group))
-        for group, told in zip(groups, streamed, strict=True)
-    ]
+    found = [run_token_gaps(group) for group in groups]
     gaps = [one.told for one in found]
     decode = [
         message_times_ns(columns) if told else decode_times_ns(columns)

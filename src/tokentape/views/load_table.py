@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from rich.cells import cell_len
 
+from tokentape.study.served_reads import leaves_out_many
 from tokentape.views.screen import Screen, columns, pad
 from tokentape.views.units import duration, rate
 
@@ -17,8 +18,6 @@ _TELLING = 0.01
 """The part of a median below which nobody needs to be told that it is off."""
 _BUSY = 0.5
 _PERCENTILES = ("p50", "p90", "p99")
-_MANY = 0.05
-"""The part of the token gaps that may be missing before those between arrivals are told too."""
 _LATENESS = (("delay", "dispatch_delay"), ("read", "read_lag"))
 Lines = list[tuple[str, str]]
 
@@ -332,7 +331,7 @@ def _gap_lines(tokens: Mapping[str, Any], chunks: Mapping[str, Any], screen: Scr
         lines.append(("gap", screen.say("load.untold", text=text, **more) if more["n"] else text))
     elif more["n"]:
         lines.append(("gap", screen.say("load.all_untold", **more)))
-    if chunks["n"] and (not tokens["n"] or more["n"] > _MANY * (tokens["n"] + more["n"])):
+    if chunks["n"] and (not tokens["n"] or leaves_out_many(tokens["n"], more["n"])):
         lines.append(("chunk_gap", _percentiles(chunks, screen)))
     return lines
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tokentape.data.exchange import FAULTS, LABELS
-from tokentape.study.answers import VAGUE
-from tokentape.study.served import Flight, flight_of, imported, scraped
-from tokentape.study.served_reads import arrivals, ends_of, n_shared_reads, n_sharing
+from tokentape.study.answers import VAGUE, imported
+from tokentape.study.served import Flight, flight_of, scraped
+from tokentape.study.served_reads import arrivals, end_of, n_shared_reads, n_sharing
 from tokentape.study.served_summary import ServedSummary, is_answered, label_reason, mostly_failed
 from tokentape.views.drawing import drawn_text
 from tokentape.views.load_table import client_lines
@@ -257,8 +257,8 @@ def request_lines(trace: Trace, screen: Screen, limit: int | None, *, placed: bo
         facts.append(("fault", say("served.unfinished")))
     else:
         facts += _answer(siblings, passed, screen)
-    ends = None if passed is None else ends_of({0: passed}).get(0)
-    shared = _sharing(n_sharing(trace.steps, ends), trace.steps.n_rows, n_shared_reads(trace.steps, ends))
+    end = end_of(passed)
+    shared = _sharing(n_sharing(trace.steps, end), trace.steps.n_rows, n_shared_reads(trace.steps, end))
     facts.append(("reads", "" if shared is None else said(shared, screen.lang)))
     width = max(_LABEL, 2 + max(len(say(f"served.{name}")) for name, _ in facts))
     lines = [screen.paint(say("served.request", run=trace.run.number), "bold")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tokentape.study.percentiles import Percentile
+from tokentape.study.served_reads import leaves_out_many
 from tokentape.study.served_summary import ServedSummary
 from tokentape.views.screen import Screen
 from tokentape.views.units import duration
@@ -12,8 +13,6 @@ from tokentape.views.units import duration
 __all__ = ["chunk_gaps_text", "gaps_text", "spread_text"]
 
 _ALIKE = 0.8
-_MANY = 0.05
-"""The part of the token gaps that may be missing before those between arrivals are told too."""
 
 
 def gaps_text(figures: ServedSummary, screen: Screen) -> str:
@@ -31,8 +30,8 @@ def gaps_text(figures: ServedSummary, screen: Screen) -> str:
 
 def chunk_gaps_text(figures: ServedSummary, screen: Screen) -> str:
     """Percentiles of the gaps between arrivals, where the token gaps leave out many; else nothing."""
-    n, untold = figures.gaps[0].n, figures.n_gaps_untold
-    return _percentiles(figures.chunk_gaps, screen) if untold > _MANY * (n + untold) else ""
+    many = leaves_out_many(figures.gaps[0].n, figures.n_gaps_untold)
+    return _percentiles(figures.chunk_gaps, screen) if many else ""
 
 
 def spread_text(known: Sequence[Percentile], values: Sequence[int | None], screen: Screen) -> str:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from tokentape.study.answers import is_placed
 from tokentape.study.metrics import Summary
-from tokentape.study.served import flights, imported, is_served
+from tokentape.study.served import flights, is_served
 from tokentape.views.card import card, finish_message
 from tokentape.views.drawing import drawn_text
 from tokentape.views.ribbon_text import ribbon
@@ -55,7 +56,7 @@ def show(
     """
     lines = [card(tape, screen, figures, commands=False)]
     asked = flights(tape) if is_served(tape) else []
-    placed = "starts" not in imported(tape).get("lacks", ())
+    placed = is_placed(tape)
     if len(asked) > 1 and traces is None:
         lines += ["", *request_table(asked, screen, rows, placed=placed)]
     if len(asked) > FEW and traces is None:

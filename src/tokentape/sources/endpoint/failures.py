@@ -105,9 +105,7 @@ def of_model(text: str | None) -> bool:
 def unknown_model(model: str | None, models: Sequence[str], address: Address, said: str | None = None) -> UsageError:
     """The model that was asked for is not among those that the server lists, or it is, and the server ``said`` that it is not."""
     why = None if said is None else told(said)
-    if (
-        said is not None and (pinned := _PINNED.search(said)) is not None
-    ):  # of transformers serve, whose list is of other models
+    if (pinned := _PINNED.search(said or "")) is not None:  # of transformers serve, whose list is of other models
         return UsageError(
             f"{address.url} has no model {told(model, 100)}",
             why=str(why),
